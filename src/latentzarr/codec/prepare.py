@@ -1,0 +1,166 @@
+"""Encoder only: put a chunk on the lattice of its bound, special values split off, repeated rows and columns taken once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latentzarr.bitstream.hierarchy_header import LatticeHeader
+from latentzarr.bounds import BoundKind, ErrorBound
+from latentzarr.geometry import ChunkGeometry, default_geometry
+from latentzarr.mask import SpecialValues, split_special
+from latentzarr.packing import find_packing
+from latentzarr.repetition import Repetition, find_repetition
+from latentzarr.scaling import FRACTION, LATTICE_LIMIT, LinearLattice, LogLattice, integer_lattice, linear_lattice, log_lattice, packed_lattice
+
+__all__ = ["LatticeChunk", "prepare", "with_step"]
+
+_PACKING_REACH = 8  # packing is looked for where its spacing could be a bound / this
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LatticeChunk:
+    """A chunk ready for the walk.
+
+    Attributes
+    ----------
+    target : float64 array, shape (slices, rows * columns)
+        Lattice units; anything where missing.
+    missing : uint8 array, same shape, or None
+    geometry : ChunkGeometry
+        Of the whole chunk.
+    coded : ChunkGeometry
+        Of ``target``: one value for each run of ``repetition``.
+    repetition : Repetition
+    snap : bool
+        Decoded values are put on whole quanta.
+    half_open : bool
+        Round so that ``-8 <= decoded - target < 8`` (integers, whole quanta).
+    special : SpecialValues
+        Of the coded geometry.
+    lattice : LinearLattice or LogLattice
+    described : LatticeHeader
+        The lattice as the frame will say it.
+    """
+
+    target: npt.NDArray[np.float64]
+    missing: npt.NDArray[np.uint8] | None
+    geometry: ChunkGeometry
+    coded: ChunkGeometry
+    repetition: Repetition
+    snap: bool
+    half_open: bool
+    special: SpecialValues
+    lattice: LinearLattice | LogLattice
+    described: LatticeHeader
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    lattice: LinearLattice | LogLattice
+    described: LatticeHeader
+    snap: bool = False
+
+
+def prepare(flat: npt.NDArray[Any], bound: ErrorBound, shape: tuple[int, ...], fill_value: Any) -> LatticeChunk | None:
+    """Put a chunk on the lattice of its bound.
+
+    Parameters
+    ----------
+    flat : native-endian array, shape (values,), at least one
+    bound : ErrorBound
+        As resolved for this dtype.
+    shape : tuple of int
+        Of the chunk.
+    fill_value : scalar or None
+
+    Returns
+    -------
+    LatticeChunk or None
+        None where there is no such lattice: exact floats that are not packed, a bound below the dtype's resolution, a range
+        too wide for the format.
+    """
+    if flat.dtype == np.bool_:
+        flat = flat.view(np.uint8)
+    geometry = default_geometry(shape)
+    bits = flat.view(np.dtype(f"u{flat.dtype.itemsize}")).reshape(geometry.shape)
+    repetition = find_repetition(bits) or Repetition()
+    if repetition != Repetition():
+        flat = repetition.collapse(flat.reshape(geometry.shape)).reshape(-1)
+    coded = repetition.small(geometry)
+    special = split_special(flat, fill_value, logarithmic=bound.kind is BoundKind.RELATIVE)
+    numbers = flat[special.missing == 0] if special.any_missing else flat
+    choice = _choose(numbers if numbers.size else np.ones(1, flat.dtype), bound)
+    if choice is None:
+        return None
+    grid = (coded.slices, coded.rows * coded.columns)
+    target = _target(choice.lattice, flat, special).reshape(grid)
+    if choice.snap:
+        target = FRACTION * np.rint(target / FRACTION)  # the whole quantum a value belongs to is what must come back
+    return LatticeChunk(
+        target,
+        special.missing.reshape(grid) if special.any_missing else None,
+        geometry,
+        coded,
+        repetition,
+        choice.snap,
+        choice.snap or flat.dtype.kind in "iu",
+        special,
+        choice.lattice,
+        choice.described,
+    )
+
+
+def with_step(chunk: LatticeChunk, flat: npt.NDArray[Any], step: float) -> LatticeChunk:
+    """The same chunk on a linear lattice with another step (for ``bound=none``), unless it would leave the format's range."""
+    old = chunk.lattice
+    assert isinstance(old, LinearLattice)
+    lattice = LinearLattice(step, round(old.offset * old.step / step))
+    if chunk.repetition != Repetition():
+        flat = chunk.repetition.collapse(flat.reshape(chunk.geometry.shape)).reshape(-1)
+    target = _target(lattice, flat, chunk.special).reshape(chunk.target.shape)
+    if not np.abs(target).max() < LATTICE_LIMIT:
+        return chunk
+    return LatticeChunk(
+        target, chunk.missing, chunk.geometry, chunk.coded, chunk.repetition, False, False, chunk.special, lattice, LatticeHeader(step=step)
+    )
+
+
+def _target(lattice: LinearLattice | LogLattice, flat: npt.NDArray[Any], special: SpecialValues) -> npt.NDArray[np.float64]:
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        target = lattice.coordinates(flat.astype(np.float64))
+    if special.any_missing:
+        target[special.missing != 0] = 0.0
+    return target
+
+
+def _choose(numbers: npt.NDArray[Any], bound: ErrorBound) -> _Choice | None:
+    low, high = numbers.min(), numbers.max()
+    if numbers.dtype.kind in "iu":
+        integers = integer_lattice(bound.value, int(low), int(high))
+        return _Choice(integers, LatticeHeader(), snap=integers.step == 1.0) if integers else None
+    bottom, top = float(low), float(high)
+    largest = max(abs(bottom), abs(top))
+    if bound.kind is BoundKind.RELATIVE:
+        log = log_lattice(bound.value, float(np.abs(numbers).min()), largest, numbers.dtype)
+        return _Choice(log, LatticeHeader(log_step=log.log_step)) if log else None
+    packed = _packed(numbers, bound, bottom, top) if bound.kind is not BoundKind.NONE else None
+    if packed is not None or bound.kind is BoundKind.LOSSLESS:
+        return packed
+    value = bound.value * np.sqrt(3.0) if bound.kind is BoundKind.NONE else bound.value
+    found = linear_lattice(float(value), largest, bottom, top, numbers.dtype)
+    if found is None:
+        return None
+    lattice, slack = found
+    return _Choice(lattice, LatticeHeader(step=lattice.step) if bound.kind is BoundKind.NONE else LatticeHeader(slack=slack))
+
+
+def _packed(numbers: npt.NDArray[Any], bound: ErrorBound, low: float, high: float) -> _Choice | None:
+    packing = find_packing(numbers.astype(np.float64), bound.value / _PACKING_REACH)
+    if packing is None:
+        return None
+    lattice = packed_lattice(bound.value, packing, low, high, numbers.dtype)
+    return _Choice(lattice, LatticeHeader(step=lattice.step, origin=lattice.origin), snap=True) if lattice else None

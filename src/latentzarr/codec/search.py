@@ -1,0 +1,127 @@
+"""Encoder only: walk a chunk with a predictor, choose the tables that code its quanta in the fewest bytes, and pack them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from latentzarr.bitstream.frame import Mode, Section
+from latentzarr.bitstream.rans import count_tokens, encode_symbols
+from latentzarr.bitstream.tables import CLASSES, SCALE_BITS, FrequencyTables
+from latentzarr.bitstream.tokens import TOKENS
+from latentzarr.codec.hierarchy import FIRST_FIXED_ROW, TableChoice, Walk, combined_starts, encode_walk
+from latentzarr.codec.predictor import CUBIC_CONTEXTS, Predictor
+from latentzarr.codec.prepare import LatticeChunk
+
+__all__ = ["Candidate", "make_candidate"]
+
+_LARGEST_SHIFT = 8
+_SECTIONED_BYTES = 2048
+_LANE_SHARE = 100  # lane states may cost one part in this of the words
+_LANES = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A walk with its tables chosen, not yet packed.
+
+    Attributes
+    ----------
+    mode : Mode
+    walk : Walk
+    adaptation : bytes
+    root_class : int
+    choice : TableChoice
+    bits : float
+        Estimated size of all symbols.
+    """
+
+    mode: Mode
+    walk: Walk
+    adaptation: bytes
+    root_class: int
+    choice: TableChoice
+    bits: float = field(compare=False)
+
+    @property
+    def estimated_bytes(self) -> int:
+        """Estimated payload and adaptation."""
+        return int(self.bits / 8) + len(self.adaptation) + 8
+
+    def pack(self) -> tuple[bytes, tuple[Section, ...], int]:
+        """Payload (lane states, then words), sections, and number of lanes."""
+        walk = self.walk
+        rows = np.empty(len(walk.quanta), np.uint16)
+        root = walk.groups == 6
+        rows[~root] = self.choice.row_of[walk.groups[~root], walk.classes[~root]]
+        rows[root] = self.choice.root_row
+        lanes = max(n for n in _LANES if n == 1 or 4 * n * _LANE_SHARE <= self.bits / 8)
+        words, states, taken = encode_symbols(walk.quanta, rows, walk.ends, self.choice.starts, lanes)
+        whole = Section(len(words))
+        sections: tuple[Section, ...] = (whole,)
+        if 2 * len(words) >= _SECTIONED_BYTES:
+            reached = [int(taken[s - 1]) for s in walk.section_segments]
+            sections = tuple(Section(b - a) for a, b in zip([0, *reached[:-1]], reached, strict=True))
+        return states.astype("<u4").tobytes() + words.astype("<u2").tobytes(), sections, lanes
+
+
+_costs: dict[int, tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]] = {}
+
+
+def _token_bits(starts: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+    """Bits of each token in each row, shape (576, 64), raw extra bits left out; made once for each model."""
+    known = _costs.get(id(starts))
+    if known is None or known[0] is not starts:
+        if len(_costs) > 16:
+            _costs.clear()
+        known = (starts, SCALE_BITS - np.log2(np.diff(starts, axis=1)))
+        _costs[id(starts)] = known
+    return known[1]
+
+
+def make_candidate(chunk: LatticeChunk, predictor: Predictor, tables: FrequencyTables) -> Candidate | None:
+    """Walk a chunk and choose tables; None where the walk leaves the format's range."""
+    walk = encode_walk(
+        chunk.target, chunk.missing, chunk.coded, predictor, snap=chunk.snap, half_open=chunk.half_open
+    )
+    if walk is None:
+        return None
+    starts = combined_starts(tables)
+    cost = _token_bits(starts)
+    fixed = cost[FIRST_FIXED_ROW:]
+    counts = np.zeros((7 * CLASSES, TOKENS), np.int64)
+    raw = count_tokens(walk.quanta, walk.groups.astype(np.uint16) * np.uint16(CLASSES) + walk.classes, counts)
+    by_group = counts.reshape(7, CLASSES, TOKENS)
+    root_costs = fixed @ by_group[6].sum(0)
+    root_class = int(root_costs.argmin())
+    adapt = _adapt_cubic(by_group, fixed) if predictor.mode is Mode.CUBIC else _adapt_neural(by_group, cost, snap=chunk.snap)
+    choice = TableChoice.make(predictor.mode, tables, adapt[0], root_class, snap=chunk.snap)
+    return Candidate(predictor.mode, walk, adapt[0], root_class, choice, float(root_costs[root_class]) + adapt[1] + raw)
+
+
+def _adapt_cubic(counts: npt.NDArray[np.int64], fixed: npt.NDArray[np.float64]) -> tuple[bytes, float]:
+    """The best fixed table for each of 3 x 16 contexts, and the bits they cost."""
+    merged = (counts[0:6:2] + counts[1:6:2])[:, :CUBIC_CONTEXTS].reshape(3 * CUBIC_CONTEXTS, TOKENS)
+    bits = merged @ fixed.T
+    best = bits.argmin(1)
+    return best.astype(np.uint8).tobytes(), float(bits[np.arange(len(best)), best].sum())
+
+
+def _adapt_neural(counts: npt.NDArray[np.int64], cost: npt.NDArray[np.float64], *, snap: bool) -> tuple[bytes, float]:
+    """How far to shift the classes of each group, if that saves more than its six bytes, and the bits of all groups."""
+    shifts = np.arange(-_LARGEST_SHIFT, _LARGEST_SHIFT + 1)
+    total = np.zeros((6, len(shifts)))
+    for group in range(6):
+        used = np.flatnonzero(counts[group].any(1))
+        first = CLASSES * (6 + group % 2 if snap else group)
+        pair = counts[group][used] @ cost[first : first + CLASSES].T  # (used, candidate class)
+        for i, shift in enumerate(shifts):
+            total[group, i] = pair[np.arange(len(used)), np.clip(used + shift, 0, CLASSES - 1)].sum()
+    plain = float(total[:, _LARGEST_SHIFT].sum())
+    best = total.argmin(1)
+    shifted = float(total.min(1).sum())
+    if plain - shifted <= 48:
+        return b"", plain
+    return bytes(int(128 + shifts[b]) for b in best), shifted

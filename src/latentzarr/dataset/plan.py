@@ -1,0 +1,404 @@
+"""What would be written, before the night is spent: bound, chunks and shards of each variable, and a trial on a few chunks.
+
+Lossy is opt-in: a variable without a bound of its own stays exact, and so do coordinates whatever is asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import dask
+import dask.array
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from latentzarr.bitstream.frame import FORMAT_VERSION, Mode, dtype_code, read_header
+from latentzarr.bounds import BoundKind, ErrorBound, parse_bound
+from latentzarr.codec.chunk import decode_chunk, encode_chunk
+from latentzarr.codec.config import CodecConfig
+from latentzarr.codec.runtime import current_runtime
+from latentzarr.codec.zarr_codec import model_of
+from latentzarr.dataset.blocks import chosen_sizes, default_chunks, default_shards, read_region, regions, spread
+from latentzarr.dataset.tables import Table, byte_text, number_text, time_text
+from latentzarr.errors import InvalidConfigError, LatentzarrError, UnsupportedDtypeError, VariableNotFoundError
+from latentzarr.metrics import ErrorStatistics, measure
+from latentzarr.models.weights import Model
+
+__all__ = ["Bounds", "Plan", "Trial", "VariablePlan", "plan"]
+
+Bounds = Mapping[str, str | float | ErrorBound]
+_PROPOSED = (0.01, 0.001)
+_WORTH_CODING = 4096  # values below which a proposal is pointless
+_EAGER_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What coding a few chunks gave.
+
+    Attributes
+    ----------
+    bound : ErrorBound
+        As coded: absolute, relative, none or lossless.
+    words : str
+        The bound as asked for.
+    ratio : float
+        Bytes of the values over bytes of their frames.
+    seconds : float
+        Predicted for the whole variable on this machine, reading not included.
+    max_abs_error, rmse : float
+        Over the chunks tried, in units of the data.
+    modes : dict of str to int
+        How many chunks were coded in which way.
+    """
+
+    bound: ErrorBound
+    words: str
+    ratio: float
+    seconds: float
+    max_abs_error: float
+    rmse: float
+    modes: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class VariablePlan:
+    """What happens to one variable.
+
+    Attributes
+    ----------
+    name, dims, shape, dtype
+        Of the variable.
+    bound : ErrorBound or None
+        As coded. None: zarr's ordinary codecs.
+    words : str
+        The bound as asked for; empty if none was.
+    reason : str
+        Why it is coded as it is, for people.
+    chunks, shards : tuple of int or None
+        None: zarr's choice, and no shards.
+    blockwise : bool
+        Written block by block and checked; False: small, or no numbers, written by xarray in one go.
+    trials : tuple of Trial
+        For ``bound``, or proposals where no bound was given.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    bound: ErrorBound | None
+    words: str
+    reason: str
+    chunks: tuple[int, ...] | None = None
+    shards: tuple[int, ...] | None = None
+    blockwise: bool = False
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def lossy(self) -> bool:
+        """Whether values may change."""
+        return self.bound is not None and self.bound.kind is not BoundKind.LOSSLESS
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def block(self) -> tuple[int, ...]:
+        """What one task writes: a shard, or a chunk."""
+        return self.shards or self.chunks or self.shape
+
+    def settings(self) -> list[Any]:
+        """All that decides what the array in the store looks like, as JSON."""
+        bound = None if self.bound is None else [str(self.bound.kind), self.bound.value]
+        return [self.name, self.dims, self.shape, self.dtype, bound, self.chunks, self.shards]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would be written.
+
+    Attributes
+    ----------
+    variables : tuple of VariablePlan
+        Data variables and coordinates, in the order of the data set.
+    model : Model
+    """
+
+    variables: tuple[VariablePlan, ...]
+    model: Model
+
+    def __getitem__(self, name: str) -> VariablePlan:
+        for variable in self.variables:
+            if variable.name == name:
+                return variable
+        raise VariableNotFoundError(f"no variable {name!r} in the plan; there are {', '.join(v.name for v in self.variables)}")
+
+    def __iter__(self) -> Iterator[VariablePlan]:
+        return iter(self.variables)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the settings; a write is only resumed with the same."""
+        settings = [FORMAT_VERSION, self.model.digest, [v.settings() for v in self.variables]]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+
+    def table(self) -> Table:
+        """The plan for people; a line for each trial."""
+        columns = ("variable", "size", "bound", "chunks", "shards", "ratio", "time", "largest error", "modes", "why")
+        rows = []
+        for v in self.variables:
+            sizes = ["x".join(map(str, s)) if s else "-" for s in (v.chunks, v.shards)]
+            bound = "exact" if v.bound is None else str(v.bound)
+            head = [v.name, byte_text(v.nbytes)]
+            if v.bound is not None or not v.trials:
+                first = v.trials[0] if v.trials else None
+                rows.append([*head, bound, *sizes, *_trial_cells(first), v.reason])
+                continue
+            rows.append([*head, bound, *sizes, "", "", "", "", v.reason])
+            rows.extend(["", "", f"{t.words}?", "", "", *_trial_cells(t), f"try --bound {v.name}={t.bound.value:.3g}"] for t in v.trials)
+        return Table("Plan", columns, tuple(tuple(r) for r in rows))
+
+    def __str__(self) -> str:
+        return self.table().to_text()
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html()
+
+    def to_json(self) -> str:
+        """For programs."""
+        variables = [{**asdict(v), "predicted": v.bound is not None and bool(v.trials)} for v in self.variables]
+        return json.dumps({"model": self.model.digest, "fingerprint": self.fingerprint, "variables": variables}, default=str)
+
+
+def _trial_cells(trial: Trial | None) -> list[str]:
+    if trial is None:
+        return ["", "", "", ""]
+    modes = " ".join(f"{mode} {count}" for mode, count in trial.modes.items())
+    return [f"{trial.ratio:.1f}", time_text(trial.seconds), number_text(trial.max_abs_error), modes]
+
+
+def plan(
+    ds: xr.Dataset,
+    bounds: Bounds | None = None,
+    *,
+    chunks: Mapping[str, int] | None = None,
+    shards: Mapping[str, int] | None = None,
+    model: Model | str | None = None,
+    trial_chunks: int = 3,
+) -> Plan:
+    """Decide how each variable would be stored, and try it on a few chunks.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Lazy data stay lazy: a bound relative to the range reads that variable once, a trial reads its chunks only.
+    bounds : mapping of str to str, float or ErrorBound, optional
+        By variable name, as `latentzarr.parse_bound` reads them. Variables not named stay exact. Without any,
+        floating-point variables are tried at 1 % and 0.1 % of the range found in the chunks tried.
+    chunks, shards : mapping of str to int, optional
+        By dimension name, -1 for all of it, over the proposed ones.
+    model : Model or str, optional
+        A model or its digest; the shipped one by default.
+    trial_chunks : int
+        Chunks to try of each variable; 0 for none.
+
+    Raises
+    ------
+    VariableNotFoundError
+        If a bound names no variable of the data set.
+    UnsupportedDtypeError
+        If a bound is given for what cannot be coded (dates, complex numbers, text, objects).
+    InvalidBoundError, InvalidConfigError
+        For bounds that cannot be read, for a lossy bound on a coordinate, for sizes that do not fit.
+    """
+    bounds = dict(bounds or {})
+    chosen = model_of(model)
+    _check_names(ds, bounds, chunks, shards)
+    ranges = _ranges(ds, {str(n): _parsed(ds, str(n), b) for n, b in bounds.items()})
+    planned = []
+    for name in ds.variables:
+        one = _plan_variable(ds, str(name), bounds, ranges, chunks or {}, shards or {})
+        if trial_chunks > 0:
+            one = _tried(ds, one, chosen, trial_chunks, propose=not bounds)
+        planned.append(one)
+    return Plan(tuple(planned), chosen)
+
+
+def _check_names(ds: xr.Dataset, bounds: Bounds, *sizes: Mapping[str, int] | None) -> None:
+    for name in bounds:
+        if name not in ds.variables:
+            raise VariableNotFoundError(f"a bound is given for {name!r}, but the data set has {', '.join(map(str, ds.data_vars)) or 'nothing'}")
+    for given in sizes:
+        for dim in given or {}:
+            if dim not in ds.dims:
+                raise InvalidConfigError(f"no dimension {dim!r}; the data set has {', '.join(map(str, ds.dims)) or 'none'}")
+
+
+def _parsed(ds: xr.Dataset, name: str, bound: str | float | ErrorBound) -> ErrorBound:
+    variable = ds.variables[name]
+    units = variable.attrs.get("units")
+    try:
+        parsed = parse_bound(bound, None if units is None else str(units))
+        dtype_code(variable.dtype)
+    except LatentzarrError as error:
+        raise error.at(name) from None
+    if parsed.kind is BoundKind.LOSSLESS:
+        return parsed
+    if name in ds.coords:
+        raise InvalidConfigError("a coordinate stays exact; leave it out of the bounds, or make it a data variable first", place=name)
+    if variable.dtype.kind != "f" and (parsed.kind not in (BoundKind.ABSOLUTE, BoundKind.RANGE_RELATIVE) or variable.dtype.kind == "b"):
+        raise UnsupportedDtypeError(f"a {parsed.kind} bound needs floats, this is {variable.dtype}; integers take an absolute one", place=name)
+    return parsed
+
+
+def _ranges(ds: xr.Dataset, parsed: Mapping[str, ErrorBound]) -> dict[str, tuple[float, float]]:
+    """Minimum and maximum over the finite values of the whole of each variable whose bound is relative to its range."""
+    lazy, ranges = {}, {}
+    for name, bound in parsed.items():
+        if bound.kind is not BoundKind.RANGE_RELATIVE:
+            continue
+        variable = ds.variables[name]
+        if variable.size == 0:
+            ranges[name] = (0.0, 0.0)
+        elif variable.chunks is not None:
+            lazy[name] = _lazy_range(variable.data)
+        else:
+            pieces = [_range(read_region(variable, r)) for r in regions(variable.shape, _slab(variable))]
+            ranges[name] = (min(p[0] for p in pieces), max(p[1] for p in pieces))
+    for name, (low, high) in dask.compute(lazy)[0].items():
+        ranges[name] = (float(low), float(high))
+    return {name: r if r[0] <= r[1] else (0.0, 0.0) for name, r in ranges.items()}
+
+
+def _slab(variable: xr.Variable) -> tuple[int, ...]:
+    """Leading steps of at most a few MB."""
+    block = list(variable.shape)
+    for axis in range(variable.ndim):
+        rest = math.prod(block) // block[axis] * variable.dtype.itemsize
+        block[axis] = max(1, min(block[axis], _EAGER_BYTES // max(rest, 1)))
+    return tuple(block)
+
+
+def _range(values: npt.NDArray[Any]) -> tuple[float, float]:
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    return (float(finite.min()), float(finite.max())) if finite.size else (math.inf, -math.inf)
+
+
+def _lazy_range(data: Any) -> tuple[Any, Any]:
+    if data.dtype.kind != "f":
+        return data.min(), data.max()
+    finite = dask.array.isfinite(data)
+    return dask.array.where(finite, data, np.inf).min(), dask.array.where(finite, data, -np.inf).max()
+
+
+def _plan_variable(
+    ds: xr.Dataset,
+    name: str,
+    bounds: Bounds,
+    ranges: Mapping[str, tuple[float, float]],
+    chunks: Mapping[str, int],
+    shards: Mapping[str, int],
+) -> VariablePlan:
+    variable = ds.variables[name]
+    dims = tuple(map(str, variable.dims))
+    result = VariablePlan(name, dims, variable.shape, variable.dtype.str, None, "", _why_exact(ds, name))
+    if name in bounds:
+        asked = _parsed(ds, name, bounds[name])
+        bound = asked.resolve(*ranges[name]) if name in ranges else asked
+        reason = f"asked for {asked}" + ("; constant, so exact" if asked.kind is not bound.kind is BoundKind.LOSSLESS else "")
+        if variable.ndim == 0:
+            return replace(result, words=str(asked), reason="a single value is stored as it is")
+        if "scale_factor" in variable.encoding or "add_offset" in variable.encoding:
+            reason += "; packing of the input is dropped"
+        result = replace(result, bound=bound, words=str(asked), reason=reason)
+    numbers = variable.dtype.kind in "iufb" and variable.ndim > 0
+    large = variable.chunks is not None or variable.nbytes > _EAGER_BYTES
+    if not numbers or name in ds.indexes or (result.bound is None and not large):
+        return result
+    parts = None if variable.chunks is None else tuple(c[0] if c else 1 for c in variable.chunks)
+    proposed = default_chunks(variable.shape, variable.dtype.itemsize, parts)
+    inner = chosen_sizes(chunks, dims, variable.shape, proposed, "chunks")
+    inner = tuple(min(c, max(n, 1)) for c, n in zip(inner, variable.shape, strict=True))
+    outer = default_shards(variable.shape, inner, variable.dtype.itemsize, parts)
+    if any(dim in shards for dim in dims):
+        outer = _checked(chosen_sizes(shards, dims, variable.shape, outer or inner, "shards"), inner, variable.shape, name)
+    return replace(result, chunks=inner, shards=outer, blockwise=True)
+
+
+def _checked(shards: tuple[int, ...], chunks: tuple[int, ...], shape: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """Shards as asked for; one that covers a whole dimension is rounded up to whole chunks."""
+    rounded = tuple(math.ceil(s / c) * c if s >= n else s for s, c, n in zip(shards, chunks, shape, strict=True))
+    if any(s % c for s, c in zip(rounded, chunks, strict=True)):
+        raise InvalidConfigError(f"shards {rounded} are not whole multiples of the chunks {chunks}", place=name)
+    return rounded
+
+
+def _why_exact(ds: xr.Dataset, name: str) -> str:
+    variable = ds.variables[name]
+    if name in ds.coords:
+        return "coordinate"
+    if any(name == other.attrs.get("bounds", other.encoding.get("bounds")) for other in ds.variables.values()):
+        return "bounds of a coordinate"
+    if "flag_values" in variable.attrs or "flag_masks" in variable.attrs or variable.dtype.kind == "b":
+        return "mask or flags"
+    if variable.dtype.kind not in "iufb":
+        return f"{variable.dtype} is not coded"
+    if variable.dtype.kind in "iu":
+        return "integers, no bound given"
+    return "packed, no bound given" if "scale_factor" in variable.encoding else "no bound given"
+
+
+def _tried(ds: xr.Dataset, one: VariablePlan, model: Model, count: int, *, propose: bool) -> VariablePlan:
+    """With trials of its bound, or of proposed ones."""
+    variable = ds.variables[one.name]
+    worth = variable.dtype.kind == "f" and variable.ndim > 0 and variable.size >= _WORTH_CODING and one.reason.endswith("no bound given")
+    if variable.size == 0 or not ((propose and worth) or (one.bound is not None and one.chunks is not None)):
+        return one
+    chunks = one.chunks or default_chunks(variable.shape, variable.dtype.itemsize)
+    pieces = [read_region(variable, r) for r in spread(variable.shape, chunks, count)]
+    if one.bound is not None:
+        trial = _try(pieces, one.bound, one.words, model, variable.nbytes)
+        note = "; the bound is below the resolution of the numbers, so they stay exact" if _too_tight(pieces, one.bound) else ""
+        return replace(one, trials=(trial,), reason=one.reason + note)
+    ranges = [_range(p) for p in pieces]
+    low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    if not low < high:
+        return one
+    wanted = [ErrorBound.range_relative(value) for value in _PROPOSED]
+    trials = tuple(_try(pieces, b.resolve(low, high), str(b), model, variable.nbytes) for b in wanted)
+    return replace(one, trials=trials)
+
+
+def _too_tight(pieces: list[npt.NDArray[Any]], bound: ErrorBound) -> bool:
+    if bound.kind is not BoundKind.ABSOLUTE or pieces[0].dtype.kind != "f":
+        return bound.kind is BoundKind.ABSOLUTE and bound.value < 1
+    largest = max(max(abs(low), abs(high)) for low, high in map(_range, pieces))
+    return math.isfinite(largest) and bound.value < 0.5 * float(np.spacing(pieces[0].dtype.type(largest)))
+
+
+def _try(pieces: list[npt.NDArray[Any]], bound: ErrorBound, words: str, model: Model, nbytes: int) -> Trial:
+    config = CodecConfig(bound, model)
+    encode_chunk(pieces[0][tuple(slice(0, 20) for _ in pieces[0].shape)], config)  # compiled kernels are loaded before the clock starts
+    statistics, coded, modes = ErrorStatistics(), 0, dict.fromkeys((m.name.lower() for m in Mode), 0)
+    start = time.perf_counter()
+    frames = [encode_chunk(p, config) for p in pieces]
+    seconds = time.perf_counter() - start
+    for piece, frame in zip(pieces, frames, strict=True):
+        decoded = decode_chunk(frame, piece.shape, piece.dtype, model)
+        statistics = statistics.merged(measure(piece, decoded, bound))
+        coded += len(frame)
+        modes[read_header(frame).mode.name.lower()] += 1
+    tried = sum(p.nbytes for p in pieces)
+    whole = seconds * nbytes / tried / current_runtime().workers
+    found = {mode: count for mode, count in modes.items() if count}
+    return Trial(bound, words, tried / coded, whole, statistics.max_abs, statistics.rmse, found)

@@ -1,0 +1,211 @@
+"""The record that travels with the data: what was lossy, by how much, what opens it, and whether the write was finished.
+
+The shape is that of CF-1.12 section 8.4 (a container that names the method, attributes on each variable) under names of
+our own, because that section's vocabulary has no word for a neural codec. The container is JSON text in one group
+attribute, so that it survives a copy to netCDF, where attributes cannot be nested.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+import xarray as xr
+
+from latentzarr import __version__
+from latentzarr.bitstream.frame import FORMAT_VERSION
+from latentzarr.bounds import BoundKind, ErrorBound
+from latentzarr.codec.zarr_codec import LatentCodec
+from latentzarr.errors import IncompleteStoreError, InvalidConfigError
+
+__all__ = [
+    "CONTAINER",
+    "REPORT",
+    "Container",
+    "GenerationLossWarning",
+    "LossyRecord",
+    "already_lossy",
+    "container_of",
+    "lossy_record",
+    "new_container",
+    "require_complete",
+    "with_history",
+]
+
+CONTAINER = "latentzarr"
+"""Name of the group attribute that holds the container; what ``lossy_compression`` of a variable points to."""
+REPORT = "latentzarr_report"
+"""Name of the group attribute that holds the report of the write."""
+_MARK = "lossy_compression"
+WAY_OUT = (
+    "coding them again adds a second error to the first. To keep the values as they are, drop the encoding before saving "
+    "(ds.drop_encoding().to_zarr(...)) or leave the variable out of 'bounds'; to code them again on purpose, "
+    "latentzarr.to_zarr(..., recode=True)"
+)
+
+
+class GenerationLossWarning(UserWarning):
+    """Values that were decoded from a lossy store are coded again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What the group attribute ``latentzarr`` says.
+
+    Attributes
+    ----------
+    algorithm : str
+        ``"neural_hierarchy"``.
+    implementation : str
+        ``"latentzarr version X (frame N)"``.
+    model : str
+        Digest of the model new chunks are coded with.
+    package : str
+        What to install to open the store.
+    note : str
+        How to open it, for people.
+    complete : bool
+        False from the first byte to the last; True only once everything was written and checked.
+    fingerprint : str
+        Digest of the settings; a write is only resumed with the same.
+    """
+
+    algorithm: str
+    implementation: str
+    model: str
+    package: str
+    note: str
+    complete: bool
+    fingerprint: str = ""
+
+    def to_text(self) -> str:
+        """JSON, as it stands in the attribute."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str | Mapping[str, Any]) -> Container:
+        """Read what `to_text` wrote; entries that a later version added are ignored.
+
+        Raises
+        ------
+        InvalidConfigError
+            If it is not JSON of an object with those entries.
+        """
+        try:
+            data = json.loads(text) if isinstance(text, str) else dict(text)
+        except ValueError as error:
+            raise InvalidConfigError(f"the group attribute {CONTAINER!r} is not JSON: {error}") from error
+        names = [f.name for f in fields(cls)]
+        if not isinstance(data, dict) or not set(names[:-1]) <= set(data) or not isinstance(data["complete"], bool):
+            raise InvalidConfigError(f"the group attribute {CONTAINER!r} should have the entries {names}, got {str(text)[:200]}")
+        return cls(**{name: data[name] for name in names if name in data})
+
+
+def new_container(model: str, *, complete: bool, fingerprint: str = "") -> Container:
+    """A container of this version of the package."""
+    return Container(
+        "neural_hierarchy",
+        f"latentzarr version {__version__} (frame {FORMAT_VERSION})",
+        model,
+        "pip install latentzarr",
+        "Some arrays of this store use the zarr codec 'latentzarr'. Install the package, then xarray.open_zarr, zarr.open and "
+        "Dask read it like any other store. 'latentzarr decode IN OUT' writes an ordinary store.",
+        complete,
+        fingerprint,
+    )
+
+
+def container_of(attributes: Mapping[Any, Any]) -> Container | None:
+    """The container among a group's or data set's attributes, or None."""
+    text = attributes.get(CONTAINER)
+    return None if text is None else Container.from_text(text)
+
+
+def require_complete(attributes: Mapping[Any, Any], place: str) -> None:
+    """Refuse a store whose write was cut off.
+
+    Raises
+    ------
+    IncompleteStoreError
+    """
+    container = container_of(attributes)
+    if container is not None and not container.complete:
+        raise IncompleteStoreError(
+            "writing this store was cut off, parts of it read as missing values. Finish it with "
+            "latentzarr.to_zarr(..., resume=True) (or 'latentzarr encode --resume') from the same data and settings, or remove it",
+            place=place,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LossyRecord:
+    """What the attributes of a lossy variable say.
+
+    Attributes
+    ----------
+    bound : ErrorBound
+        As resolved for coding.
+    requested : str
+        As asked for, in words.
+    max_abs_error : float
+        As measured, in units of the data; NaN if not measured yet.
+    """
+
+    bound: ErrorBound
+    requested: str
+    max_abs_error: float = math.nan
+
+    def to_attributes(self) -> dict[str, Any]:
+        """Attributes for the variable, all text or numbers."""
+        attributes: dict[str, Any] = {
+            _MARK: CONTAINER,
+            f"{_MARK}_bound": self.bound.value,
+            f"{_MARK}_bound_kind": str(self.bound.kind),
+            f"{_MARK}_requested": self.requested,
+        }
+        if not math.isnan(self.max_abs_error):
+            attributes[f"{_MARK}_max_abs_error"] = self.max_abs_error
+        return attributes
+
+
+def lossy_record(attributes: Mapping[Any, Any]) -> LossyRecord | None:
+    """Read the attributes of a variable; None if they do not tell of a lossy step of ours."""
+    if attributes.get(_MARK) != CONTAINER:
+        return None
+    bound = ErrorBound(BoundKind(attributes[f"{_MARK}_bound_kind"]), float(attributes[f"{_MARK}_bound"]))
+    error = float(attributes.get(f"{_MARK}_max_abs_error", math.nan))
+    return LossyRecord(bound, str(attributes.get(f"{_MARK}_requested", bound)), error)
+
+
+def without_record(attributes: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    """Attributes of a variable less those that this module writes."""
+    ours = {_MARK, *(f"{_MARK}_{end}" for end in ("bound", "bound_kind", "requested", "max_abs_error"))}
+    return {name: value for name, value in attributes.items() if name not in ours}
+
+
+def already_lossy(variable: xr.Variable) -> str:
+    """How a variable says that its values were decoded from lossy data; empty if it does not.
+
+    Looks at the attributes (ours and CF's ``quantization``) and at a lossy codec of ours in the encoding.
+    """
+    if _MARK in variable.attrs:
+        record = lossy_record(variable.attrs)
+        return f"its attributes say it was coded with a bound of {record.bound}" if record else "it has the attribute 'lossy_compression'"
+    if "quantization" in variable.attrs:
+        return f"its attribute 'quantization' says it was quantized ({variable.attrs['quantization']})"
+    codec = variable.encoding.get("serializer")
+    if isinstance(codec, LatentCodec) and codec.bound.kind is not BoundKind.LOSSLESS:
+        return f"it was read from an array coded with a bound of {codec.bound}"
+    return ""
+
+
+def with_history(attributes: Mapping[Hashable, Any], line: str) -> dict[Hashable, Any]:
+    """Attributes with a line, stamped with the time, put before what ``history`` already says (the netCDF custom)."""
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    before = str(attributes.get("history", "")).strip()
+    entry = f"{stamp}: {line}"
+    return {**attributes, "history": f"{entry}\n{before}" if before else entry}

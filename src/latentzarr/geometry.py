@@ -1,0 +1,184 @@
+"""The order in which a chunk is visited: coarse to fine, and which decoded neighbours each new value sees.
+
+A chunk is read as ``slices x rows x columns``. Every 64th row and column is the root. Each level halves the stride: first
+the missing rows at the known columns, then the missing columns at all known rows. `docs/reference/format.md` section 5 is
+the normative text; this file and the reference decoder both follow it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from latentzarr.errors import InvalidConfigError
+
+__all__ = [
+    "COARSEST_STRIDE",
+    "COLUMN_NEIGHBOURS",
+    "NEIGHBOURS",
+    "ROW_NEIGHBOURS",
+    "ChunkGeometry",
+    "Pass",
+    "default_geometry",
+    "passes",
+]
+
+COARSEST_STRIDE = 64
+NEIGHBOURS = 16
+LEVELS = 6  # strides 32, 16, 8, 4, 2, 1
+
+ROW_NEIGHBOURS = (
+    (-1, 0), (1, 0), (-3, 0), (3, 0), (-1, -2), (-1, 2), (1, -2), (1, 2),
+    (-3, -2), (-3, 2), (3, -2), (3, 2), (-1, -4), (-1, 4), (1, -4), (1, 4),
+)  # fmt: skip
+"""Offsets (row, column) in strides of the neighbours of a value in a new row, nearest first."""
+
+COLUMN_NEIGHBOURS = (
+    (0, -1), (0, 1), (0, -3), (0, 3), (-1, -1), (-1, 1), (1, -1), (1, 1),
+    (-2, -1), (-2, 1), (2, -1), (2, 1), (-1, -3), (-1, 3), (1, -3), (1, 3),
+)  # fmt: skip
+"""Offsets (row, column) in strides of the neighbours of a value in a new column, nearest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkGeometry:
+    """How the values of a chunk, in C order, are read as ``slices x rows x columns``.
+
+    Invariants, checked at construction: every size is at least 1; the product is below 2**40.
+
+    Raises
+    ------
+    InvalidConfigError
+        If an invariant does not hold.
+    """
+
+    slices: int
+    rows: int
+    columns: int
+
+    def __post_init__(self) -> None:
+        if min(self.slices, self.rows, self.columns) < 1 or self.size >= 2**40:
+            raise InvalidConfigError(f"a chunk geometry needs sizes from 1 and fewer than 2**40 values, got {self.shape}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(slices, rows, columns)``."""
+        return self.slices, self.rows, self.columns
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return self.slices * self.rows * self.columns
+
+
+def default_geometry(shape: Sequence[int]) -> ChunkGeometry:
+    """Read a chunk shape as slices, rows and columns.
+
+    Dimensions of size 1 are dropped; the last two of the rest are rows and columns, all before them are slices. A chunk
+    with fewer than 64 values in a slice (long series of a few places) is read as one slice of ``leading x trailing``
+    instead, so that the long axis is an axis of the hierarchy.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of a chunk, all sizes at least 1.
+    """
+    sizes = [int(n) for n in shape if n != 1]
+    rows, columns = (1, *sizes)[-2:] if sizes else (1, 1)
+    slices = math.prod(sizes[:-2])
+    if slices > 1 and rows * columns < 64:
+        return ChunkGeometry(1, slices, rows * columns)
+    return ChunkGeometry(slices, rows, columns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pass:
+    """The values that one step of the hierarchy adds to a slice, and where their neighbours are.
+
+    Attributes
+    ----------
+    level : int
+        log2 of the stride, 5 to 0.
+    columns_pass : bool
+        False: new rows at known columns. True: new columns at all known rows.
+    rows : int64 array, shape (r,)
+        Row index of each new row of values.
+    columns : int64 array, shape (c,)
+        Column index of each new column of values. The pass visits rows x columns in C order.
+    neighbour_rows : int64 array, shape (16, r)
+    neighbour_columns : int64 array, shape (16, c)
+        Row and column of neighbour k of each value, mirrored at the edges on to values already decoded.
+    """
+
+    level: int
+    columns_pass: bool
+    rows: npt.NDArray[np.int64]
+    columns: npt.NDArray[np.int64]
+    neighbour_rows: npt.NDArray[np.int64]
+    neighbour_columns: npt.NDArray[np.int64]
+
+    @property
+    def group(self) -> int:
+        """Which of the 6 groups of frequency tables the pass uses: stride 1, 2, or more; rows or columns."""
+        return 2 * min(self.level, 2) + self.columns_pass
+
+    @property
+    def size(self) -> int:
+        """Number of values the pass adds to a slice."""
+        return len(self.rows) * len(self.columns)
+
+
+def _mirrored(index: npt.NDArray[np.int64], offset: int, stride: int, size: int) -> npt.NDArray[np.int64]:
+    """``index + offset * stride``, mirrored at the edges, else one stride the other way or this way, else unmoved."""
+    candidates = [index + offset * stride, index - offset * stride]
+    if offset % 2:  # one stride away is known only where the offset leaves the known grid's parity anyway
+        sign = 1 if offset > 0 else -1
+        candidates += [index - sign * stride, index + sign * stride]
+    result = np.full_like(index, -1)
+    for candidate in candidates:
+        result = np.where((result < 0) & (candidate >= 0) & (candidate < size), candidate, result)
+    return np.where(result < 0, index, result)
+
+
+def _make(level: int, columns_pass: bool, height: int, width: int) -> Pass:
+    stride = 1 << level
+    rows = np.arange(0, height, stride) if columns_pass else np.arange(stride, height, 2 * stride)
+    columns = np.arange(stride, width, 2 * stride) if columns_pass else np.arange(0, width, 2 * stride)
+    offsets = COLUMN_NEIGHBOURS if columns_pass else ROW_NEIGHBOURS
+    return Pass(
+        level,
+        columns_pass,
+        rows,
+        columns,
+        np.stack([_mirrored(rows, dy, stride, height) for dy, _ in offsets]),
+        np.stack([_mirrored(columns, dx, stride, width) for _, dx in offsets]),
+    )
+
+
+@lru_cache(maxsize=64)
+def _all_passes(height: int, width: int) -> tuple[Pass, ...]:
+    found = []
+    for level in reversed(range(LEVELS)):
+        if 1 << level < height:
+            found.append(_make(level, False, height, width))
+        if 1 << level < width:
+            found.append(_make(level, True, height, width))
+    return tuple(found)
+
+
+def passes(height: int, width: int, finest_level: int = 0) -> Iterator[Pass]:
+    """The passes over a slice, coarse to fine, down to stride ``2**finest_level``.
+
+    Parameters
+    ----------
+    height, width : int
+        Rows and columns of a slice.
+    finest_level : int
+        0 decodes everything; ``k`` stops when every ``2**k``-th row and column is known.
+    """
+    return (p for p in _all_passes(height, width) if p.level >= finest_level)

@@ -1,0 +1,152 @@
+"""The one door by which weights come in: safetensors with exactly the expected names, shapes and dtypes, capped, no pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from latentzarr.bitstream.tables import FrequencyTables
+from latentzarr.errors import ModelMismatchError, UntrustedModelError
+from latentzarr.models.card import ModelCard
+from latentzarr.models.network import IntegerNetwork, NetworkSet
+
+__all__ = ["MAX_MODEL_BYTES", "Model", "digest_of", "load_model", "read_model", "save_model"]
+
+MAX_MODEL_BYTES = 4 * 1024 * 1024
+_CARD_KEY = "latentzarr.card"
+_NETWORKS = ("rows", "columns", "rows_reference", "columns_reference")
+_ARRAYS = tuple(f.name for f in fields(IntegerNetwork))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """A model: the bytes that are its identity and what they hold. Equal when the digests are equal.
+
+    Attributes
+    ----------
+    digest : str
+        ``"sha256:"`` and 64 hexadecimal digits of ``blob``.
+    blob : bytes
+        The safetensors file.
+    networks : NetworkSet
+    tables : FrequencyTables
+    card : ModelCard
+    """
+
+    digest: str
+    blob: bytes
+    networks: NetworkSet
+    tables: FrequencyTables
+    card: ModelCard
+
+    @classmethod
+    def build(cls, networks: NetworkSet, tables: FrequencyTables, card: ModelCard) -> Model:
+        """Make a model from its parts; the same parts give the same bytes and digest."""
+        arrays: dict[str, np.ndarray] = {"tables": tables.costs}
+        for name in _NETWORKS:
+            for array in _ARRAYS:
+                arrays[f"{name}.{array}"] = np.ascontiguousarray(getattr(getattr(networks, name), array))
+        blob = safetensors.numpy.save(arrays, metadata={_CARD_KEY: card.to_json()})
+        return read_model(blob)
+
+    @property
+    def prefix(self) -> bytes:
+        """First 8 bytes of the digest, as they stand in every frame."""
+        return bytes.fromhex(self.digest.removeprefix("sha256:")[:16])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Model) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Model({self.card.name!r}, {self.digest[:19]}.., {len(self.blob)} bytes)"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (read_model, (self.blob,))
+
+
+def digest_of(blob: bytes) -> str:
+    """``"sha256:..."`` of a model's bytes."""
+    return f"sha256:{hashlib.sha256(blob).hexdigest()}"
+
+
+def read_model(blob: bytes, expected: str | None = None) -> Model:
+    """Turn foreign bytes into a model, or refuse.
+
+    Parameters
+    ----------
+    blob : bytes
+        A safetensors file of at most 4 MiB.
+    expected : str, optional
+        Digest the bytes must have.
+
+    Raises
+    ------
+    ModelMismatchError
+        If the digest is not ``expected``.
+    UntrustedModelError
+        If the bytes are not safetensors, too large, or hold other arrays than a model has, or weights that could leave
+        the exact range of the arithmetic.
+    """
+    if len(blob) > MAX_MODEL_BYTES:
+        raise UntrustedModelError(f"a model has at most {MAX_MODEL_BYTES} bytes, this one {len(blob)}")
+    digest = digest_of(blob)
+    if expected is not None and digest != expected:
+        raise ModelMismatchError(f"the model's bytes have digest {digest}, expected {expected}; fetch it again")
+    card = _read_card(blob)
+    try:
+        arrays = safetensors.numpy.load(blob)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UntrustedModelError(f"not a safetensors file: {error}") from error
+    wanted = {"tables", *(f"{n}.{a}" for n in _NETWORKS for a in _ARRAYS)}
+    if set(arrays) != wanted:
+        odd = sorted(set(arrays) ^ wanted)
+        raise UntrustedModelError(f"the model's arrays are not those of {card.architecture}: {', '.join(odd[:4])}")
+    networks = NetworkSet(*(IntegerNetwork(*(arrays[f"{n}.{a}"] for a in _ARRAYS)) for n in _NETWORKS))
+    return Model(digest, blob, networks, FrequencyTables.from_costs(arrays["tables"]), card)
+
+
+def _read_card(blob: bytes) -> ModelCard:
+    if len(blob) < 8:
+        raise UntrustedModelError("not a safetensors file: shorter than its own header")
+    (size,) = struct.unpack_from("<Q", blob)
+    if size > min(len(blob) - 8, 256 * 1024):
+        raise UntrustedModelError(f"not a safetensors file: its header claims {size} bytes")
+    try:
+        header = json.loads(blob[8 : 8 + size])
+        text = header["__metadata__"][_CARD_KEY]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UntrustedModelError(f"the file carries no model card under {_CARD_KEY!r}: {error}") from error
+    card = ModelCard.from_json(text)
+    if card.architecture != "hierarchy-1":
+        raise UntrustedModelError(f"architecture {card.architecture!r} is not known here; install a newer latentzarr")
+    return card
+
+
+def load_model(path: str | Path) -> Model:
+    """Read a model file; errors as in `read_model`, and `OSError`."""
+    file = Path(path)
+    if file.stat().st_size > MAX_MODEL_BYTES:
+        raise UntrustedModelError(f"a model has at most {MAX_MODEL_BYTES} bytes", place=str(path))
+    try:
+        return read_model(file.read_bytes())
+    except UntrustedModelError as error:
+        raise error.at(str(path)) from error
+
+
+def save_model(model: Model, path: str | Path) -> Path:
+    """Write a model as a safetensors file, whole or not at all."""
+    target = Path(path)
+    partial = target.with_name(target.name + ".partial")
+    partial.write_bytes(model.blob)
+    return partial.replace(target)
