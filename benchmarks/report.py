@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-import os
-import platform
-import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from environment import commit, machine
 from measure import Row
 
 __all__ = ["Line", "lines", "write_report"]
@@ -194,28 +191,11 @@ def _environment(rows: Sequence[Row], run: str) -> list[str]:
         if runs == [run]
         else f"Measured in {len(runs)} runs since {runs[0]}: compare speeds with care (--fresh)."
     )
-    here = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    dirty = bool(
-        subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
-    )
     code = sorted({r.version for r in rows if r.codec == OURS})
-    packages = ", ".join(f"{p} {version(p)}" for p in PACKAGES)
     return [
-        f"{run} UTC; commit {commit or 'none'}{' with changes' if dirty else ''}; code and model {', '.join(code) or 'absent'}.",
-        f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {packages}. {age}",
+        f"{run} UTC; commit {commit()}; code and model {', '.join(code) or 'absent'}.",
+        f"{machine(PACKAGES)}. {age}",
     ]
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:

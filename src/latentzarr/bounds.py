@@ -92,7 +92,7 @@ class ErrorBound:
         return cls(BoundKind.NONE, rmse)
 
     def resolve(self, minimum: float, maximum: float) -> ErrorBound:
-        """This bound with a range-relative value made absolute.
+        """The same bound with a range-relative value made absolute.
 
         Parameters
         ----------

@@ -30,6 +30,7 @@ __all__ = [
 
 COARSEST_STRIDE = 64
 NEIGHBOURS = 16
+_LARGEST_KEPT = 2**13
 LEVELS = 6  # strides 32, 16, 8, 4, 2, 1
 
 ROW_NEIGHBOURS = (
@@ -49,7 +50,8 @@ COLUMN_NEIGHBOURS = (
 class ChunkGeometry:
     """How the values of a chunk, in C order, are read as ``slices x rows x columns``.
 
-    Invariants, checked at construction: every size is at least 1; the product is below 2**40.
+    Invariants, checked at construction: every size is at least 1; a slice has fewer than 2**31 values,
+    the chunk fewer than 2**40.
 
     Raises
     ------
@@ -62,8 +64,10 @@ class ChunkGeometry:
     columns: int
 
     def __post_init__(self) -> None:
-        if min(self.slices, self.rows, self.columns) < 1 or self.size >= 2**40:
-            raise InvalidConfigError(f"a chunk geometry needs sizes from 1 and fewer than 2**40 values, got {self.shape}")
+        if min(self.shape) < 1 or self.rows * self.columns >= 2**31 or self.size >= 2**40:
+            raise InvalidConfigError(
+                f"a chunk needs sizes from 1, slices below 2**31 and in all below 2**40 values, got {self.shape}"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -106,21 +110,21 @@ class Pass:
         log2 of the stride, 5 to 0.
     columns_pass : bool
         False: new rows at known columns. True: new columns at all known rows.
-    rows : int64 array, shape (r,)
+    rows : int32 array, shape (r,)
         Row index of each new row of values.
-    columns : int64 array, shape (c,)
+    columns : int32 array, shape (c,)
         Column index of each new column of values. The pass visits rows x columns in C order.
-    neighbour_rows : int64 array, shape (16, r)
-    neighbour_columns : int64 array, shape (16, c)
+    neighbour_rows : int32 array, shape (16, r)
+    neighbour_columns : int32 array, shape (16, c)
         Row and column of neighbour k of each value, mirrored at the edges on to values already decoded.
     """
 
     level: int
     columns_pass: bool
-    rows: npt.NDArray[np.int64]
-    columns: npt.NDArray[np.int64]
-    neighbour_rows: npt.NDArray[np.int64]
-    neighbour_columns: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int32]
+    columns: npt.NDArray[np.int32]
+    neighbour_rows: npt.NDArray[np.int32]
+    neighbour_columns: npt.NDArray[np.int32]
 
     @property
     def group(self) -> int:
@@ -133,7 +137,7 @@ class Pass:
         return len(self.rows) * len(self.columns)
 
 
-def _mirrored(index: npt.NDArray[np.int64], offset: int, stride: int, size: int) -> npt.NDArray[np.int64]:
+def _mirrored(index: npt.NDArray[np.int64], offset: int, stride: int, size: int) -> npt.NDArray[np.int32]:
     """``index + offset * stride``, mirrored at the edges, else one stride the other way or this way, else unmoved."""
     candidates = [index + offset * stride, index - offset * stride]
     if offset % 2:  # one stride away is known only where the offset leaves the known grid's parity anyway
@@ -142,7 +146,7 @@ def _mirrored(index: npt.NDArray[np.int64], offset: int, stride: int, size: int)
     result = np.full_like(index, -1)
     for candidate in candidates:
         result = np.where((result < 0) & (candidate >= 0) & (candidate < size), candidate, result)
-    return np.where(result < 0, index, result)
+    return np.where(result < 0, index, result).astype(np.int32)
 
 
 def _make(level: int, columns_pass: bool, height: int, width: int) -> Pass:
@@ -153,22 +157,24 @@ def _make(level: int, columns_pass: bool, height: int, width: int) -> Pass:
     return Pass(
         level,
         columns_pass,
-        rows,
-        columns,
+        rows.astype(np.int32),
+        columns.astype(np.int32),
         np.stack([_mirrored(rows, dy, stride, height) for dy, _ in offsets]),
         np.stack([_mirrored(columns, dx, stride, width) for _, dx in offsets]),
     )
 
 
-@lru_cache(maxsize=64)
-def _all_passes(height: int, width: int) -> tuple[Pass, ...]:
-    found = []
-    for level in reversed(range(LEVELS)):
+def _made(height: int, width: int, finest_level: int) -> Iterator[Pass]:
+    for level in reversed(range(finest_level, LEVELS)):
         if 1 << level < height:
-            found.append(_make(level, False, height, width))
+            yield _make(level, False, height, width)
         if 1 << level < width:
-            found.append(_make(level, True, height, width))
-    return tuple(found)
+            yield _make(level, True, height, width)
+
+
+@lru_cache(maxsize=64)
+def _kept(height: int, width: int) -> tuple[Pass, ...]:
+    return tuple(_made(height, width, 0))
 
 
 def passes(height: int, width: int, finest_level: int = 0) -> Iterator[Pass]:
@@ -181,4 +187,6 @@ def passes(height: int, width: int, finest_level: int = 0) -> Iterator[Pass]:
     finest_level : int
         0 decodes everything; ``k`` stops when every ``2**k``-th row and column is known.
     """
-    return (p for p in _all_passes(height, width) if p.level >= finest_level)
+    if height + width > _LARGEST_KEPT:  # as large as the values themselves in long series: made one after the other
+        return _made(height, width, finest_level)
+    return (p for p in _kept(height, width) if p.level >= finest_level)

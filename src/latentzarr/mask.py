@@ -69,6 +69,7 @@ def split_special(values: npt.NDArray[Any], fill_value: Any, *, logarithmic: boo
     found: list[tuple[Plane, npt.NDArray[np.bool_]]] = []
     fill = b""
     finite = np.ones(values.shape, bool)
+    filled = np.zeros(values.shape, bool)
     if values.dtype.kind == "f":
         finite = np.isfinite(values)
         if not finite.all():
@@ -83,16 +84,15 @@ def split_special(values: npt.NDArray[Any], fill_value: Any, *, logarithmic: boo
     if fill_value is not None:
         scalar = np.asarray(fill_value)
         if np.isfinite(scalar) and (logarithmic is False or scalar != 0):
-            found.append((Plane.FILL, values == scalar))
+            filled = values == scalar
+            found.append((Plane.FILL, filled))
             fill = scalar.astype(scalar.dtype.newbyteorder("<")).tobytes()
     if logarithmic:
         found.append((Plane.ZERO, values == 0))
-        found.append((Plane.NEGATIVE, finite & (values < 0)))
+        found.append((Plane.NEGATIVE, finite & (values < 0) & ~filled))
     kept = [(p, b) for p, b in found if b.any()]
     planes = Plane(sum(p for p, _ in kept))
     bits = np.array([b for _, b in kept], np.uint8).reshape(len(kept), *values.shape)
-    if Plane.NEGATIVE in planes and Plane.FILL in planes:
-        bits[-1] &= 1 - bits[[p for p, _ in kept].index(Plane.FILL)]
     special = [b for p, b in kept if p is not Plane.NEGATIVE]
     missing = np.logical_or.reduce(special).astype(np.uint8) if special else np.zeros(values.shape, np.uint8)
     return SpecialValues(planes, bits, missing, fill if Plane.FILL in planes else b"")

@@ -28,6 +28,7 @@ class Packing:
     deviation: float
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def find_packing(numbers: npt.NDArray[np.float64], smallest_useful: float) -> Packing | None:
     """The lattice that values lie on.
 
@@ -54,7 +55,7 @@ def find_packing(numbers: npt.NDArray[np.float64], smallest_useful: float) -> Pa
         return None
     origin = float(levels[0])
     spacing = _refined(levels - origin, float(gaps.min()))
-    if spacing is None:
+    if spacing is None or not 1e-300 < spacing < 1e300:
         return None
     exponent = round(math.log2(spacing))
     if abs(2.0**exponent / spacing - 1) < 1e-5:
@@ -73,7 +74,7 @@ def _refined(steps: npt.NDArray[np.float64], spacing: float) -> float | None:
         norm = float(k @ k)
         if norm > 0:
             spacing = float(k @ near) / norm
-            if float(np.abs(near - k * spacing).max()) > 4 * _ROUGHNESS * spacing:
+            if not float(np.abs(near - k * spacing).max()) <= 4 * _ROUGHNESS * spacing:
                 return None
         if reach >= steps[-1]:
             return spacing

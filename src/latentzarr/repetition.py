@@ -11,7 +11,7 @@ import numpy.typing as npt
 from latentzarr.errors import InvalidConfigError
 from latentzarr.geometry import ChunkGeometry
 
-__all__ = ["Repetition", "find_repetition"]
+__all__ = ["NO_REPETITION", "Repetition", "find_repetition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,10 @@ class Repetition:
         y = _run_of(full.rows, self.row_run, self.first_rows)
         x = _run_of(full.columns, self.column_run, self.first_columns)
         return np.ascontiguousarray(grid[:, y[:, None], x[None, :]])
+
+
+NO_REPETITION = Repetition()
+"""Every row and column is its own."""
 
 
 def _runs(size: int, run: int, first: int) -> int:

@@ -16,7 +16,17 @@ import numpy.typing as npt
 
 from latentzarr.packing import Packing
 
-__all__ = ["FRACTION", "LATTICE_LIMIT", "LinearLattice", "LogLattice", "integer_lattice", "linear_lattice", "log_lattice", "packed_lattice", "step_of"]
+__all__ = [
+    "FRACTION",
+    "LATTICE_LIMIT",
+    "LinearLattice",
+    "LogLattice",
+    "integer_lattice",
+    "linear_lattice",
+    "log_lattice",
+    "packed_lattice",
+    "step_of",
+]
 
 FRACTION = 16
 """Lattice units in a quantum."""
@@ -112,7 +122,9 @@ def _power_tables() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     return tables[0], tables[1]
 
 
-def linear_lattice(bound: float, largest: float, low: float, high: float, dtype: np.dtype[Any]) -> tuple[LinearLattice, int] | None:
+def linear_lattice(
+    bound: float, largest: float, low: float, high: float, dtype: np.dtype[Any]
+) -> tuple[LinearLattice, int] | None:
     """The lattice for an absolute bound on floats, and its slack.
 
     Parameters
@@ -138,7 +150,9 @@ def linear_lattice(bound: float, largest: float, low: float, high: float, dtype:
 
 def _spacing(largest: float, dtype: np.dtype[Any]) -> float:
     """Distance to the next larger number of a float ``dtype``; below its largest finite one, where that is infinite."""
-    return float(np.spacing(dtype.type(min(largest, float(np.finfo(dtype).max) / 2)))) * (2.0 if largest > np.finfo(dtype).max / 2 else 1.0)
+    return float(np.spacing(dtype.type(min(largest, float(np.finfo(dtype).max) / 2)))) * (
+        2.0 if largest > np.finfo(dtype).max / 2 else 1.0
+    )
 
 
 def step_of(bound: float, slack: int) -> float:

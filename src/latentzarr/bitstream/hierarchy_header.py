@@ -12,7 +12,7 @@ from latentzarr.bitstream.header import FrameHeader, Mode
 from latentzarr.bounds import BoundKind
 from latentzarr.errors import CorruptFrameError, InvalidConfigError, TruncatedFrameError
 from latentzarr.geometry import ChunkGeometry, default_geometry
-from latentzarr.repetition import Repetition
+from latentzarr.repetition import NO_REPETITION, Repetition
 
 __all__ = ["HierarchyHeader", "LatticeHeader", "Section", "read_hierarchy", "write_hierarchy"]
 
@@ -63,6 +63,9 @@ class LatticeHeader:
     log_step: int = 0
 
 
+_PLAIN = LatticeHeader()
+
+
 @dataclass(frozen=True, slots=True)
 class HierarchyHeader:
     """What the hierarchy's payload says about itself, before its words.
@@ -95,11 +98,11 @@ class HierarchyHeader:
     root_class: int
     lanes: int
     sections: tuple[Section, ...]
-    lattice: LatticeHeader = LatticeHeader()
+    lattice: LatticeHeader = _PLAIN
     snap: bool = False
     adaptation: bytes = b""
     mask: bytes = b""
-    repetition: Repetition = Repetition()
+    repetition: Repetition = NO_REPETITION
 
     @property
     def coded(self) -> ChunkGeometry:
@@ -116,7 +119,7 @@ def write_hierarchy(out: Writer, header: FrameHeader, h: HierarchyHeader) -> Non
         Flag.GEOMETRY: h.geometry != default_geometry(header.shape),
         Flag.ADAPTATION: bool(h.adaptation),
         Flag.SECTIONS: len(h.sections) > 1,
-        Flag.REPETITION: h.repetition != Repetition(),
+        Flag.REPETITION: h.repetition != NO_REPETITION,
         Flag.PACKED: h.lattice.origin is not None,
     }
     out.parts.append(sum(flag for flag, on in present.items() if on))
@@ -165,15 +168,19 @@ def read_hierarchy(cursor: Cursor, header: FrameHeader, *, whole: bool) -> Hiera
     if not 0 < header.count < 2**40:
         raise CorruptFrameError(f"a chunk of {header.count} values cannot be coded by the hierarchy")
     flags = Flag(cursor.byte("flags"))
-    geometry = _read_geometry(cursor, header) if Flag.GEOMETRY in flags else default_geometry(header.shape)
-    repetition = _read_repetition(cursor, geometry) if Flag.REPETITION in flags else Repetition()
+    try:
+        geometry = _read_geometry(cursor, header) if Flag.GEOMETRY in flags else default_geometry(header.shape)
+    except InvalidConfigError as error:
+        raise CorruptFrameError(str(error)) from error
+    repetition = _read_repetition(cursor, geometry) if Flag.REPETITION in flags else NO_REPETITION
     offset = cursor.signed("offset", 2**48)
     lattice = _read_lattice(cursor, header, flags)
     root_class, lane_bits = cursor.byte("root class"), cursor.byte("lanes")
     if root_class > 63 or lane_bits > 5:
         raise CorruptFrameError(f"impossible root class {root_class} or lanes 2**{lane_bits}")
     mask = cursor.block("mask") if Flag.MASK in flags else b""
-    adaptation = cursor.take(CUBIC_ADAPTATION if header.mode is Mode.CUBIC else NEURAL_ADAPTATION, "adaptation") if Flag.ADAPTATION in flags else b""
+    size = CUBIC_ADAPTATION if header.mode is Mode.CUBIC else NEURAL_ADAPTATION
+    adaptation = cursor.take(size, "adaptation") if Flag.ADAPTATION in flags else b""
     if header.mode is Mode.CUBIC and not adaptation:
         raise CorruptFrameError("a cubic frame without its table classes")
     sections = []

@@ -35,5 +35,5 @@ def decompress_into(data: bytes, values: npt.NDArray[Any]) -> None:
 
 
 def _codable(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """pcodec knows no booleans; a view shares the memory."""
+    """There are no booleans in pcodec; a view shares the memory."""
     return values.view(np.uint8) if values.dtype == np.bool_ else values

@@ -20,7 +20,7 @@ _SAME = 512
 
 
 @nb.njit(nogil=True, cache=True, inline="always")
-def _context(plane, t, y, x, height, width):  # type: ignore[no-untyped-def]
+def _context(plane, t, y, x, height, width):
     c = 0
     if x > 0:
         c |= plane[t, y, x - 1]
@@ -44,7 +44,7 @@ def _context(plane, t, y, x, height, width):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True, inline="always")
-def _update(prob, count, c, bit):  # type: ignore[no-untyped-def]
+def _update(prob, count, c, bit):
     rate = min(count[c] + 1, 5)
     if bit:
         prob[c] += (65536 - prob[c]) >> rate
@@ -55,13 +55,13 @@ def _update(prob, count, c, bit):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True, inline="always")
-def _middle(low, high, p):  # type: ignore[no-untyped-def]
+def _middle(low, high, p):
     span = high - low
     return low + (span >> 16) * p + (((span & 65535) * p) >> 16)
 
 
 @nb.njit(nogil=True, cache=True)
-def _code(planes, out, data, decode):  # type: ignore[no-untyped-def]
+def _code(planes, out, data, decode):
     """Encode ``planes`` into ``out`` or decode ``data`` into ``planes``; return bytes written, or -1 if ``data`` ran out."""
     count_planes, slices, height, width = planes.shape
     low = 0
@@ -78,16 +78,8 @@ def _code(planes, out, data, decode):  # type: ignore[no-untyped-def]
         plane = planes[p]
         for t in range(slices):
             same = 0
-            if t > 0:
-                if not decode:
-                    same = 1
-                    for y in range(height):
-                        for x in range(width):
-                            if plane[t, y, x] != plane[t - 1, y, x]:
-                                same = 0
-                                break
-                        if not same:
-                            break
+            if t > 0 and not decode:
+                same = 1 if (plane[t] == plane[t - 1]).all() else 0
             for y in range(-1, height):
                 for x in range(width if y >= 0 else 1):
                     if y < 0:

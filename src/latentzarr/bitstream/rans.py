@@ -13,13 +13,13 @@ import numpy as np
 
 from latentzarr.bitstream.tokens import extra_bits, join, split, zigzag
 
-__all__ = ["START", "count_tokens", "decode_segment", "encode_symbols"]
+__all__ = ["START", "decode_segment", "encode_symbols"]
 
 START = 1 << 16
 
 
 @nb.njit(nogil=True, cache=True)
-def encode_symbols(quanta, tables, ends, starts, lanes):  # type: ignore[no-untyped-def]
+def encode_symbols(quanta, tables, ends, starts, lanes):
     """Code all symbols, last first.
 
     Parameters
@@ -97,7 +97,7 @@ def encode_symbols(quanta, tables, ends, starts, lanes):  # type: ignore[no-unty
 
 
 @nb.njit(nogil=True, cache=True)
-def decode_segment(words, position, limit, state, tables, starts, lanes, quanta):  # type: ignore[no-untyped-def]
+def decode_segment(words, position, limit, state, tables, starts, lanes, quanta):
     """Decode ``len(quanta)`` symbols from ``words[position:limit]``; return the new position, or -1 if the words ran out.
 
     ``state`` (uint64, shape (lanes,)) is carried over from segment to segment.
@@ -167,14 +167,3 @@ def decode_segment(words, position, limit, state, tables, starts, lanes, quanta)
         for j in range(active):
             quanta[first + j] = join(token[j], extra[j] if most >= 16 else 0)
     return position
-
-
-@nb.njit(nogil=True, cache=True)
-def count_tokens(quanta, tables, counts):  # type: ignore[no-untyped-def]
-    """Add to ``counts[table, token]`` and return the number of raw extra bits."""
-    raw = 0
-    for i in range(len(quanta)):
-        token, bits, _ = split(zigzag(quanta[i]))
-        counts[tables[i], token] += 1
-        raw += bits
-    return raw

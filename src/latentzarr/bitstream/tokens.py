@@ -15,7 +15,7 @@ TOKENS = 64
 
 
 @nb.njit(nogil=True, cache=True, inline="always")
-def floor_log2(v):  # type: ignore[no-untyped-def]
+def floor_log2(v):
     """floor(log2(v)) of an integer 1 <= v < 2**31."""
     e = 0
     if v >= 1 << 16:
@@ -36,13 +36,13 @@ def floor_log2(v):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True, inline="always")
-def zigzag(q):  # type: ignore[no-untyped-def]
+def zigzag(q):
     """0, -1, 1, -2, 2, .. as 0, 1, 2, 3, 4, ..; exact for ``|q| < 2**27``."""
     return 2 * q if q >= 0 else -2 * q - 1
 
 
 @nb.njit(nogil=True, cache=True, inline="always")
-def split(z):  # type: ignore[no-untyped-def]
+def split(z):
     """Token, number of extra bits and their value, of a zigzag number below 2**28."""
     if z < 16:
         return z, 0, 0
@@ -51,18 +51,18 @@ def split(z):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True, inline="always")
-def extra_bits(token):  # type: ignore[no-untyped-def]
+def extra_bits(token):
     """How many raw bits follow a token."""
     return 0 if token < 16 else ((token - 16) >> 1) + 3
 
 
 @nb.njit(nogil=True, cache=True, inline="always")
-def join(token, extra):  # type: ignore[no-untyped-def]
+def join(token, extra):
     """The quantum that a token and its extra bits stand for."""
     z = token
     if token >= 16:
         e = ((token - 16) >> 1) + 4
-        z = (((2 | ((token - 16) & 1)) << (e - 1))) | extra
+        z = ((2 | ((token - 16) & 1)) << (e - 1)) | extra
     return z >> 1 if (z & 1) == 0 else -((z + 1) >> 1)
 
 

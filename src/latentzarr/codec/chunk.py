@@ -56,7 +56,12 @@ def encode_chunk(values: npt.NDArray[Any], config: CodecConfig, fill_value: Any 
 
 
 def encode_with(
-    values: npt.NDArray[Any], config: CodecConfig, predictors: Sequence[Predictor], fill_value: Any = None, *, fortran: bool = False
+    values: npt.NDArray[Any],
+    config: CodecConfig,
+    predictors: Sequence[Predictor],
+    fill_value: Any = None,
+    *,
+    fortran: bool = False,
 ) -> bytes:
     """`encode_chunk` with other predictors; the bound holds whatever they predict."""
     array = np.asarray(values)
@@ -69,7 +74,9 @@ def encode_with(
     for frame in _candidates(header, flat, bound, config.model, predictors, fill_value):
         if _holds(frame, flat, header, config.model, predictors):
             return frame
-    raise GuaranteeBrokenError(f"no candidate held {bound} for a chunk of {flat.dtype}{array.shape}, not even the exact one; please report")
+    raise GuaranteeBrokenError(
+        f"no candidate held {bound} for a chunk of {flat.dtype}{array.shape}, not even the exact one; please report"
+    )
 
 
 def decode_with(data: bytes, predictors: Sequence[Predictor], model: Model | None = None) -> npt.NDArray[Any]:
@@ -152,7 +159,9 @@ def _try(ready: LatticeChunk, predictor: Predictor, model: Model) -> Candidate |
         return None
 
 
-def _aim(ready: LatticeChunk, flat: npt.NDArray[Any], bound: ErrorBound, model: Model, predictors: Sequence[Predictor]) -> LatticeChunk:
+def _aim(
+    ready: LatticeChunk, flat: npt.NDArray[Any], bound: ErrorBound, model: Model, predictors: Sequence[Predictor]
+) -> LatticeChunk:
     """For ``bound=none``: change the step until the root mean square error made is the one aimed at."""
     if bound.kind is not BoundKind.NONE or not predictors:
         return ready
@@ -214,7 +223,7 @@ def _decode(
     else:
         flat = _decode_plain(data, header, start)
     shaped = flat.reshape(header.shape)
-    return np.asfortranarray(shaped) if header.fortran else shaped
+    return np.asarray(shaped, order="F") if header.fortran else shaped
 
 
 def _decode_plain(data: bytes, header: FrameHeader, start: int) -> npt.NDArray[Any]:

@@ -152,7 +152,17 @@ def encode_walk(
     rows, columns = _root(geometry)
     for t in range(geometry.slices):
         at += kernels.quantise_root(
-            target[t], states.missing[t], states.any_missing, n[max(t - 1, 0)], t > 0, rows, columns, width, half_open, n[t], quanta[at:]
+            target[t],
+            states.missing[t],
+            states.any_missing,
+            n[max(t - 1, 0)],
+            t > 0,
+            rows,
+            columns,
+            width,
+            half_open,
+            n[t],
+            quanta[at:],
         )
         ends.append(at)
     finished = [len(ends)] * 4
@@ -233,7 +243,9 @@ def decode_walk(
         position = decode_segment(coded.words, position, limit, lanes, tables, choice.starts, len(lanes), quanta)
         if position < 0:
             raise CorruptFrameError("the words end inside the root")
-        kernels.reconstruct_root(quanta, states.missing[t], states.any_missing, n[max(t - 1, 0)], t > 0, rows, columns, width, n[t])
+        kernels.reconstruct_root(
+            quanta, states.missing[t], states.any_missing, n[max(t - 1, 0)], t > 0, rows, columns, width, n[t]
+        )
     for step in passes(geometry.rows, width, finest_level):
         if interrupted is not None:
             interrupted()
@@ -245,6 +257,15 @@ def decode_walk(
             if position < 0:
                 raise CorruptFrameError(f"the words end at stride {1 << step.level}, slice {t}")
             kernels.reconstruct_pass(
-                quanta, states.missing[t], states.any_missing, found.centre, step.rows, step.columns, width, snap, n[t], states.activity[t]
+                quanta,
+                states.missing[t],
+                states.any_missing,
+                found.centre,
+                step.rows,
+                step.columns,
+                width,
+                snap,
+                n[t],
+                states.activity[t],
             )
     return n.reshape(geometry.shape)

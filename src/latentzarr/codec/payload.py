@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from latentzarr.errors import CorruptFrameError
 from latentzarr.mask import Plane, SpecialValues, restore
 from latentzarr.models.store import find_model
 from latentzarr.models.weights import Model
-from latentzarr.repetition import Repetition
+from latentzarr.repetition import NO_REPETITION
 from latentzarr.scaling import LinearLattice, LogLattice, step_of
 
 __all__ = ["as_booleans", "decode_hierarchy", "pack_hierarchy"]
@@ -95,7 +96,8 @@ def decode_hierarchy(
     every = slice(None, None, 1 << level)
 
     def thin(a: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.ascontiguousarray(a.reshape(*a.shape[:-1], *coded.shape)[..., every, every]).reshape(*a.shape[:-1], -1)
+        kept = a.reshape(*a.shape[:-1], *coded.shape)[..., every, every]
+        return np.ascontiguousarray(kept).reshape(*a.shape[:-1], math.prod(kept.shape[-3:]))
 
     if level:
         special = SpecialValues(special.planes, thin(special.bits), thin(special.missing), special.fill)
@@ -104,7 +106,7 @@ def decode_hierarchy(
     if header.dtype == np.bool_:
         values = as_booleans(values)
     grid = values.reshape(coded.slices, -(-coded.rows >> level), -(-coded.columns >> level))
-    return grid if hierarchy.repetition == Repetition() else hierarchy.repetition.expand(grid, hierarchy.geometry)
+    return grid if hierarchy.repetition == NO_REPETITION else hierarchy.repetition.expand(grid, hierarchy.geometry)
 
 
 def as_booleans(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from latentzarr.models.weights import Model
 __all__ = ["CUBIC_CONTEXTS", "CubicPredictor", "NeuralPredictor", "Prediction", "Predictor", "SliceStates"]
 
 CUBIC_CONTEXTS = 16
-_RECIPROCALS = ((1 << 24) // np.arange(2048, 4096)).astype(np.int32)
+RECIPROCALS = ((1 << 24) // np.arange(2048, 4096)).astype(np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +114,7 @@ class NeuralPredictor:
         kernels.predict_pass(
             states.n[index], states.activity[index], states.missing[index], states.any_missing,
             states.n[before], states.activity[before], index > 0, states.geometry.columns,
-            step.rows, step.columns, step.neighbour_rows, step.neighbour_columns, step.level + LEVELS * states.snap, _RECIPROCALS,
+            step.rows, step.columns, step.neighbour_rows, step.neighbour_columns, step.level + LEVELS * states.snap, RECIPROCALS,
             *self._weights[step.columns_pass, index > 0], centre, classes,
         )  # fmt: skip
         return Prediction(centre, classes)

@@ -13,8 +13,17 @@ from latentzarr.bounds import BoundKind, ErrorBound
 from latentzarr.geometry import ChunkGeometry, default_geometry
 from latentzarr.mask import SpecialValues, split_special
 from latentzarr.packing import find_packing
-from latentzarr.repetition import Repetition, find_repetition
-from latentzarr.scaling import FRACTION, LATTICE_LIMIT, LinearLattice, LogLattice, integer_lattice, linear_lattice, log_lattice, packed_lattice
+from latentzarr.repetition import NO_REPETITION, Repetition, find_repetition
+from latentzarr.scaling import (
+    FRACTION,
+    LATTICE_LIMIT,
+    LinearLattice,
+    LogLattice,
+    integer_lattice,
+    linear_lattice,
+    log_lattice,
+    packed_lattice,
+)
 
 __all__ = ["LatticeChunk", "prepare", "with_step"]
 
@@ -87,8 +96,8 @@ def prepare(flat: npt.NDArray[Any], bound: ErrorBound, shape: tuple[int, ...], f
         flat = flat.view(np.uint8)
     geometry = default_geometry(shape)
     bits = flat.view(np.dtype(f"u{flat.dtype.itemsize}")).reshape(geometry.shape)
-    repetition = find_repetition(bits) or Repetition()
-    if repetition != Repetition():
+    repetition = find_repetition(bits) or NO_REPETITION
+    if repetition != NO_REPETITION:
         flat = repetition.collapse(flat.reshape(geometry.shape)).reshape(-1)
     coded = repetition.small(geometry)
     special = split_special(flat, fill_value, logarithmic=bound.kind is BoundKind.RELATIVE)
@@ -119,13 +128,22 @@ def with_step(chunk: LatticeChunk, flat: npt.NDArray[Any], step: float) -> Latti
     old = chunk.lattice
     assert isinstance(old, LinearLattice)
     lattice = LinearLattice(step, round(old.offset * old.step / step))
-    if chunk.repetition != Repetition():
+    if chunk.repetition != NO_REPETITION:
         flat = chunk.repetition.collapse(flat.reshape(chunk.geometry.shape)).reshape(-1)
     target = _target(lattice, flat, chunk.special).reshape(chunk.target.shape)
     if not np.abs(target).max() < LATTICE_LIMIT:
         return chunk
     return LatticeChunk(
-        target, chunk.missing, chunk.geometry, chunk.coded, chunk.repetition, False, False, chunk.special, lattice, LatticeHeader(step=step)
+        target,
+        chunk.missing,
+        chunk.geometry,
+        chunk.coded,
+        chunk.repetition,
+        False,
+        False,
+        chunk.special,
+        lattice,
+        LatticeHeader(step=step),
     )
 
 

@@ -18,7 +18,7 @@ from latentzarr.codec.payload import decode_hierarchy
 from latentzarr.errors import CorruptFrameError, InvalidConfigError
 from latentzarr.geometry import default_geometry
 from latentzarr.models.weights import Model
-from latentzarr.repetition import Repetition
+from latentzarr.repetition import NO_REPETITION
 
 __all__ = ["LEVELS", "decode_prefix", "preview_axes", "prefix_size"]
 
@@ -101,9 +101,7 @@ def decode_prefix(
         return _thinned(decode_chunk(data, shape, dtype, model), level, preview_axes(shape))
     count = _sections(level)
     if len(data) < _end(hierarchy, start, level) or not section_checks_out(data, start, hierarchy, count):
-        raise CorruptFrameError(
-            f"the first {count} sections of a frame do not carry their checksum; they were damaged or cut short"
-        )
+        raise CorruptFrameError(f"checksum mismatch in the first {count} sections of a frame; it was damaged or cut short")
     flat = decode_hierarchy(data[: _end(hierarchy, start, level)], header, hierarchy, start, model, level=level)
     axes = preview_axes(shape)
     thin = tuple(-(-n >> level) if axis in axes else n for axis, n in enumerate(shape))
@@ -122,7 +120,7 @@ def _has_prefix(hierarchy: HierarchyHeader, level: int, shape: tuple[int, ...]) 
     return (
         level > 0
         and len(hierarchy.sections) > 1
-        and hierarchy.repetition == Repetition()
+        and hierarchy.repetition == NO_REPETITION
         and hierarchy.geometry == default_geometry(shape)
         and bool(preview_axes(shape))
     )

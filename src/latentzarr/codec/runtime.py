@@ -40,7 +40,9 @@ class Runtime:
     @property
     def workers(self) -> int:
         """``threads``, or one for each core this process may use."""
-        return self.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else self.threads or os.cpu_count() or 1
+        if self.threads:
+            return self.threads
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _context: ContextVar[Runtime | None] = ContextVar("latentzarr_runtime", default=None)
@@ -63,7 +65,7 @@ def current_runtime() -> Runtime:
 
 def set_runtime(runtime: Runtime | None) -> None:
     """Set (or with None clear) the default of this process."""
-    global _process
+    global _process  # noqa: PLW0603 - the one process-wide default
     _process = runtime
 
 
@@ -91,7 +93,7 @@ def working() -> Iterator[None]:
 
 def _after_fork() -> None:
     """A lock held by another thread at the fork would never be released in the child."""
-    global _lock
+    global _lock  # noqa: PLW0603 - replaced whole, in a child that has one thread
     _lock = threading.Lock()
     _semaphores.clear()
 

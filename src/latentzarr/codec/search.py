@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from latentzarr.bitstream.frame import Mode, Section
-from latentzarr.bitstream.rans import count_tokens, encode_symbols
+from latentzarr.bitstream.rans import encode_symbols
 from latentzarr.bitstream.tables import CLASSES, SCALE_BITS, FrequencyTables
 from latentzarr.bitstream.tokens import TOKENS
 from latentzarr.codec.hierarchy import FIRST_FIXED_ROW, TableChoice, Walk, combined_starts, encode_walk
+from latentzarr.codec.kernels.tables import count_by_class, price_shifts, rows_of
 from latentzarr.codec.predictor import CUBIC_CONTEXTS, Predictor
 from latentzarr.codec.prepare import LatticeChunk
 
@@ -54,9 +55,7 @@ class Candidate:
         """Payload (lane states, then words), sections, and number of lanes."""
         walk = self.walk
         rows = np.empty(len(walk.quanta), np.uint16)
-        root = walk.groups == 6
-        rows[~root] = self.choice.row_of[walk.groups[~root], walk.classes[~root]]
-        rows[root] = self.choice.root_row
+        rows_of(walk.groups, walk.classes, self.choice.row_of, self.choice.root_row, rows)
         lanes = max(n for n in _LANES if n == 1 or 4 * n * _LANE_SHARE <= self.bits / 8)
         words, states, taken = encode_symbols(walk.quanta, rows, walk.ends, self.choice.starts, lanes)
         whole = Section(len(words))
@@ -83,17 +82,14 @@ def _token_bits(starts: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
 
 def make_candidate(chunk: LatticeChunk, predictor: Predictor, tables: FrequencyTables) -> Candidate | None:
     """Walk a chunk and choose tables; None where the walk leaves the format's range."""
-    walk = encode_walk(
-        chunk.target, chunk.missing, chunk.coded, predictor, snap=chunk.snap, half_open=chunk.half_open
-    )
+    walk = encode_walk(chunk.target, chunk.missing, chunk.coded, predictor, snap=chunk.snap, half_open=chunk.half_open)
     if walk is None:
         return None
     starts = combined_starts(tables)
     cost = _token_bits(starts)
     fixed = cost[FIRST_FIXED_ROW:]
-    counts = np.zeros((7 * CLASSES, TOKENS), np.int64)
-    raw = count_tokens(walk.quanta, walk.groups.astype(np.uint16) * np.uint16(CLASSES) + walk.classes, counts)
-    by_group = counts.reshape(7, CLASSES, TOKENS)
+    by_group = np.zeros((7, CLASSES, TOKENS), np.int64)
+    raw = count_by_class(walk.quanta, walk.groups, walk.classes, by_group)
     root_costs = fixed @ by_group[6].sum(0)
     root_class = int(root_costs.argmin())
     adapt = _adapt_cubic(by_group, fixed) if predictor.mode is Mode.CUBIC else _adapt_neural(by_group, cost, snap=chunk.snap)
@@ -111,17 +107,12 @@ def _adapt_cubic(counts: npt.NDArray[np.int64], fixed: npt.NDArray[np.float64]) 
 
 def _adapt_neural(counts: npt.NDArray[np.int64], cost: npt.NDArray[np.float64], *, snap: bool) -> tuple[bytes, float]:
     """How far to shift the classes of each group, if that saves more than its six bytes, and the bits of all groups."""
-    shifts = np.arange(-_LARGEST_SHIFT, _LARGEST_SHIFT + 1)
-    total = np.zeros((6, len(shifts)))
-    for group in range(6):
-        used = np.flatnonzero(counts[group].any(1))
-        first = CLASSES * (6 + group % 2 if snap else group)
-        pair = counts[group][used] @ cost[first : first + CLASSES].T  # (used, candidate class)
-        for i, shift in enumerate(shifts):
-            total[group, i] = pair[np.arange(len(used)), np.clip(used + shift, 0, CLASSES - 1)].sum()
+    total = np.zeros((6, 2 * _LARGEST_SHIFT + 1))
+    first_rows = np.array([CLASSES * (6 + group % 2 if snap else group) for group in range(6)])
+    price_shifts(counts, cost, first_rows, _LARGEST_SHIFT, total)
     plain = float(total[:, _LARGEST_SHIFT].sum())
     best = total.argmin(1)
     shifted = float(total.min(1).sum())
     if plain - shifted <= 48:
         return b"", plain
-    return bytes(int(128 + shifts[b]) for b in best), shifted
+    return bytes(int(128 + b) - _LARGEST_SHIFT for b in best), shifted

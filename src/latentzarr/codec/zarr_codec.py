@@ -11,13 +11,13 @@ from zarr.abc.codec import ArrayBytesCodec
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 
+from latentzarr.bitstream.frame import dtype_code
 from latentzarr.bounds import BoundKind, ErrorBound
 from latentzarr.codec.chunk import decode_chunk, encode_chunk
 from latentzarr.codec.config import CodecConfig
 from latentzarr.codec.runtime import working
 from latentzarr.errors import InvalidConfigError, UnsupportedDtypeError
-from latentzarr.bitstream.frame import dtype_code
-from latentzarr.models.store import default_model, find_model
+from latentzarr.models.store import default_model, find_model, register_model
 from latentzarr.models.weights import Model
 
 __all__ = ["CODEC_NAME", "LatentCodec"]
@@ -48,10 +48,10 @@ def bound_of(
 
 
 def model_of(model: Model | str | None) -> Model:
-    """A model, the model with a digest, or the shipped one."""
+    """A model, the model with a digest, or the shipped one; known to this process from now on, as zarr reads metadata back."""
     if model is None:
         return default_model()
-    return find_model(model) if isinstance(model, str) else model
+    return find_model(model) if isinstance(model, str) else register_model(model)
 
 
 @dataclass(frozen=True, init=False)
@@ -159,7 +159,7 @@ class LatentCodec(ArrayBytesCodec):
         data = chunk_data.to_bytes()
         with working():
             values = decode_chunk(data, chunk_spec.shape, chunk_spec.dtype.to_native_dtype(), self.model)
-        return chunk_spec.prototype.nd_buffer.from_ndarray_like(np.ascontiguousarray(values).reshape(chunk_spec.shape))
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(np.ascontiguousarray(values).reshape(chunk_spec.shape))
 
     async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:
         return await asyncio.to_thread(self._encode_sync, chunk_data, chunk_spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from xarray.core import indexing
 from latentzarr.codec.runtime import using
 from latentzarr.dataset.coded import coded_array, worthwhile_chunks
 from latentzarr.dataset.preview import PreviewArray, thinned_dimensions
+from latentzarr.dataset.provenance import marked_decoded
 from latentzarr.errors import InvalidConfigError, LatentzarrError
 from latentzarr.models.store import register_model
 from latentzarr.models.weights import Model, read_model
@@ -98,9 +99,9 @@ class LatentArray(BackendArray):
         self._options = options
         self._axes = axes
         coded = coded_array(array) if axes else None
-        self._reader: BackendArray
+        self._reader: Any
         if coded is None:
-            self._reader = ZarrArrayWrapper(array)  # type: ignore[no-untyped-call]
+            self._reader = ZarrArrayWrapper(array)
         else:
             self._reader = PreviewArray(array, coded, axes, options.level)
         self.shape = self._reader.shape
@@ -142,7 +143,7 @@ class LatentStore(ZarrStore):
     _thinned: frozenset[Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super().__init__(*args, **kwargs)
         self._options = ReadOptions()
         self._thinned = frozenset()
 
@@ -163,7 +164,7 @@ class LatentStore(ZarrStore):
         self._options = options
         self._thinned = frozenset()
         if options.level:
-            stock = super().open_store_variable
+            stock: Callable[[str], xr.Variable] = super().open_store_variable
             self._thinned = thinned_dimensions([(stock(n).dims, a) for n, a in self.arrays() if coded_array(a) is not None])
             if not self._thinned and not lenient:
                 raise InvalidConfigError(
@@ -182,7 +183,7 @@ class LatentStore(ZarrStore):
         if coded is None:
             return _plainly_thinned(stock, axes, 1 << options.level) if axes else stock
         lazy = LatentArray(array, options, axes if options.level else ())
-        variable = xr.Variable(stock.dims, indexing.LazilyIndexedArray(lazy), stock.attrs, stock.encoding)
+        variable = xr.Variable(stock.dims, indexing.LazilyIndexedArray(lazy), stock.attrs, marked_decoded(stock.encoding))
         chunks = worthwhile_chunks(array.shape, array.dtype.itemsize, coded)
         if lazy.shape != array.shape:
             chunks = tuple(max(1, math.ceil(c / (1 << options.level))) if i in axes else c for i, c in enumerate(chunks))

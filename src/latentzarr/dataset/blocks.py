@@ -17,7 +17,17 @@ import xarray as xr
 
 from latentzarr.errors import InvalidConfigError
 
-__all__ = ["Region", "block_index", "chosen_sizes", "default_chunks", "default_shards", "grid_shape", "read_region", "regions", "spread"]
+__all__ = [
+    "Region",
+    "block_index",
+    "chosen_sizes",
+    "default_chunks",
+    "default_shards",
+    "grid_shape",
+    "read_region",
+    "regions",
+    "spread",
+]
 
 Region = tuple[slice, ...]
 Sizes = tuple[int, ...]
@@ -121,10 +131,16 @@ def chosen_sizes(wanted: Mapping[str, int], dims: tuple[str, ...], shape: Sizes,
     sizes = []
     for dim, size, fallback in zip(dims, shape, default, strict=True):
         value = wanted.get(dim, fallback)
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or (value < 1 and value != -1):
-            raise InvalidConfigError(f"{what} of dimension {dim!r} must be a whole number from 1, or -1 for all of it, got {value!r}")
+        if not _is_size(value):
+            wanted_form = "must be a whole number from 1, or -1 for all of it"
+            raise InvalidConfigError(f"{what} of dimension {dim!r} {wanted_form}, got {value!r}")
         sizes.append(max(size, 1) if value == -1 else int(value))
     return tuple(sizes)
+
+
+def _is_size(value: Any) -> bool:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and (int(value) == -1 or int(value) >= 1)
 
 
 def regions(shape: Sizes, block: Sizes) -> Iterator[Region]:

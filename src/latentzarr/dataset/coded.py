@@ -16,6 +16,7 @@ from latentzarr.codec.zarr_codec import LatentCodec
 __all__ = ["Coded", "coded_array", "worthwhile_chunks"]
 
 LARGEST_CHUNK_BYTES = 64 * 2**20
+SMALL_CHUNK_BYTES = 2**20
 WORTHWHILE_CHUNK_BYTES = 8 * 2**20
 
 
@@ -79,8 +80,9 @@ def worthwhile_chunks(shape: tuple[int, ...], itemsize: int, coded: Coded) -> tu
     Returns
     -------
     tuple of int
-        A multiple of ``coded.chunk`` along every axis. At most 64 MiB unless a single chunk is larger; small units are put
-        together along the last axes first until they reach 8 MiB.
+        A multiple of ``coded.chunk`` along every axis. At most 64 MiB unless a single chunk is larger; units below 1 MiB are
+        put together, along the last axes first, until they reach 8 MiB. (Not larger ones: xarray warns whoever asks for
+        chunks that cut preferred ones.)
     """
     unit = list(coded.shard or coded.chunk)
     if math.prod(unit) * itemsize > LARGEST_CHUNK_BYTES:
@@ -89,6 +91,8 @@ def worthwhile_chunks(shape: tuple[int, ...], itemsize: int, coded: Coded) -> tu
             fitting = LARGEST_CHUNK_BYTES // (others * smallest)
             whole = unit[axis] // smallest
             unit[axis] = smallest * max(d for d in range(1, whole + 1) if whole % d == 0 and d <= max(fitting, 1))
+        return tuple(unit)
+    if math.prod(unit) * itemsize >= SMALL_CHUNK_BYTES:
         return tuple(unit)
     for axis in reversed(range(len(unit))):
         wanted = WORTHWHILE_CHUNK_BYTES // max(math.prod(unit) * itemsize, 1)

@@ -66,7 +66,7 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
         zarr_format: int | None = None,
         store: Any = None,
         engine: Any = None,  # noqa: ARG002 - the stock engine takes it too
-        use_zarr_fill_value_as_mask: bool | None = None,
+        use_zarr_fill_value_as_mask: bool | None = None,  # noqa: ARG002 - as in the stock engine, without effect here
         cache_members: bool = True,
         device: str | None = None,
         threads: int | None = None,
@@ -110,7 +110,6 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
                     consolidated=consolidated,
                     consolidate_on_close=False,
                     storage_options=storage_options,
-                    use_zarr_fill_value_as_mask=use_zarr_fill_value_as_mask,
                     zarr_format=zarr_format,
                     cache_members=cache_members,
                 ).with_options(options)
@@ -249,8 +248,7 @@ def _prepare(target: Any, group: str | None, storage_options: dict[str, Any] | N
             raise
         except Exception:  # noqa: BLE001, S112 - not a group, not there, not readable: the stock engine says it its own way
             continue
-        if path == at:
-            require_complete(found.attrs.asdict(), str(target))
+        require_complete(found.attrs.asdict(), str(target))
         register_carried_models(found)
 
 

@@ -40,7 +40,8 @@ class ChunkFacts:
     size : int
         Bytes of the frame; 0 if it is not stored (all fill value).
     mode : str
-        ``neural``, ``cubic``, ``pcodec``, ``constant``, ``raw``; ``empty`` if not stored, ``wrapped`` if another codec is around ours.
+        ``neural``, ``cubic``, ``pcodec``, ``constant``, ``raw``; ``empty`` if not stored, ``wrapped`` if another codec is
+        around ours.
     bound : str
         The bound in the frame, in words.
     model : str
@@ -88,7 +89,9 @@ class StoreFacts:
         for variable in self.variables:
             if variable.name == name:
                 return variable
-        raise VariableNotFoundError(f"no variable {name!r}; there are {', '.join(v.name for v in self.variables)}", place=self.place)
+        raise VariableNotFoundError(
+            f"no variable {name!r}; there are {', '.join(v.name for v in self.variables)}", place=self.place
+        )
 
     def table(self) -> Table:
         """For people."""
@@ -133,14 +136,18 @@ def inspect(store: Any) -> StoreFacts:
     with quiet():
         root = open_root(location)
         arrays = sorted(root.arrays())
-        return StoreFacts(place_of(location), container_of(root.attrs.asdict()), tuple(_variable(name, array) for name, array in arrays))
+        return StoreFacts(
+            place_of(location), container_of(root.attrs.asdict()), tuple(_variable(name, array) for name, array in arrays)
+        )
 
 
 def _variable(name: str, array: zarr.Array[Any]) -> VariableFacts:
     coded = coded_array(array)
     dtype = str(array.dtype)
     if coded is None:
-        return VariableFacts(name, dtype, array.shape, sync(array.store_path.store.getsize_prefix(f"{array.path}/c")) if array.size else 0)
+        return VariableFacts(
+            name, dtype, array.shape, sync(array.store_path.store.getsize_prefix(f"{array.path}/c")) if array.size else 0
+        )
     chunks = list(chunk_facts(array))
     return VariableFacts(
         name,

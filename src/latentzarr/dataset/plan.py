@@ -8,27 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import dask
-import dask.array
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
-from latentzarr.bitstream.frame import FORMAT_VERSION, Mode, dtype_code, read_header
+from latentzarr.bitstream.frame import FORMAT_VERSION, dtype_code
 from latentzarr.bounds import BoundKind, ErrorBound, parse_bound
-from latentzarr.codec.chunk import decode_chunk, encode_chunk
-from latentzarr.codec.config import CodecConfig
-from latentzarr.codec.runtime import current_runtime
 from latentzarr.codec.zarr_codec import model_of
-from latentzarr.dataset.blocks import chosen_sizes, default_chunks, default_shards, read_region, regions, spread
+from latentzarr.dataset.blocks import chosen_sizes, default_chunks, default_shards, read_region, spread
 from latentzarr.dataset.tables import Table, byte_text, number_text, time_text
+from latentzarr.dataset.trial import Trial, finite_range, ranges_of, too_tight, try_bound
 from latentzarr.errors import InvalidConfigError, LatentzarrError, UnsupportedDtypeError, VariableNotFoundError
-from latentzarr.metrics import ErrorStatistics, measure
 from latentzarr.models.weights import Model
 
 __all__ = ["Bounds", "Plan", "Trial", "VariablePlan", "plan"]
@@ -37,35 +30,6 @@ Bounds = Mapping[str, str | float | ErrorBound]
 _PROPOSED = (0.01, 0.001)
 _WORTH_CODING = 4096  # values below which a proposal is pointless
 _EAGER_BYTES = 32 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What coding a few chunks gave.
-
-    Attributes
-    ----------
-    bound : ErrorBound
-        As coded: absolute, relative, none or lossless.
-    words : str
-        The bound as asked for.
-    ratio : float
-        Bytes of the values over bytes of their frames.
-    seconds : float
-        Predicted for the whole variable on this machine, reading not included.
-    max_abs_error, rmse : float
-        Over the chunks tried, in units of the data.
-    modes : dict of str to int
-        How many chunks were coded in which way.
-    """
-
-    bound: ErrorBound
-    words: str
-    ratio: float
-    seconds: float
-    max_abs_error: float
-    rmse: float
-    modes: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +70,11 @@ class VariablePlan:
     def lossy(self) -> bool:
         """Whether values may change."""
         return self.bound is not None and self.bound.kind is not BoundKind.LOSSLESS
+
+    @property
+    def numbers(self) -> bool:
+        """Whether it is an array of numbers, which can be cut into blocks and compared bit by bit."""
+        return np.dtype(self.dtype).kind in "iufb" and len(self.shape) > 0
 
     @property
     def nbytes(self) -> int:
@@ -165,7 +134,9 @@ class Plan:
                 rows.append([*head, bound, *sizes, *_trial_cells(first), v.reason])
                 continue
             rows.append([*head, bound, *sizes, "", "", "", "", v.reason])
-            rows.extend(["", "", f"{t.words}?", "", "", *_trial_cells(t), f"try --bound {v.name}={t.bound.value:.3g}"] for t in v.trials)
+            rows.extend(
+                ["", "", f"{t.words}?", "", "", *_trial_cells(t), f"try --bound {v.name}={t.bound.value:.3g}"] for t in v.trials
+            )
         return Table("Plan", columns, tuple(tuple(r) for r in rows))
 
     def __str__(self) -> str:
@@ -224,7 +195,7 @@ def plan(
     bounds = dict(bounds or {})
     chosen = model_of(model)
     _check_names(ds, bounds, chunks, shards)
-    ranges = _ranges(ds, {str(n): _parsed(ds, str(n), b) for n, b in bounds.items()})
+    ranges = ranges_of(ds, {str(n): _parsed(ds, str(n), b) for n, b in bounds.items()})
     planned = []
     for name in ds.variables:
         one = _plan_variable(ds, str(name), bounds, ranges, chunks or {}, shards or {})
@@ -237,7 +208,9 @@ def plan(
 def _check_names(ds: xr.Dataset, bounds: Bounds, *sizes: Mapping[str, int] | None) -> None:
     for name in bounds:
         if name not in ds.variables:
-            raise VariableNotFoundError(f"a bound is given for {name!r}, but the data set has {', '.join(map(str, ds.data_vars)) or 'nothing'}")
+            raise VariableNotFoundError(
+                f"a bound is given for {name!r}, but the data set has {', '.join(map(str, ds.data_vars)) or 'nothing'}"
+            )
     for given in sizes:
         for dim in given or {}:
             if dim not in ds.dims:
@@ -255,50 +228,16 @@ def _parsed(ds: xr.Dataset, name: str, bound: str | float | ErrorBound) -> Error
     if parsed.kind is BoundKind.LOSSLESS:
         return parsed
     if name in ds.coords:
-        raise InvalidConfigError("a coordinate stays exact; leave it out of the bounds, or make it a data variable first", place=name)
-    if variable.dtype.kind != "f" and (parsed.kind not in (BoundKind.ABSOLUTE, BoundKind.RANGE_RELATIVE) or variable.dtype.kind == "b"):
-        raise UnsupportedDtypeError(f"a {parsed.kind} bound needs floats, this is {variable.dtype}; integers take an absolute one", place=name)
+        raise InvalidConfigError(
+            "a coordinate stays exact; leave it out of the bounds, or make it a data variable first", place=name
+        )
+    if variable.dtype.kind != "f" and (
+        parsed.kind not in (BoundKind.ABSOLUTE, BoundKind.RANGE_RELATIVE) or variable.dtype.kind == "b"
+    ):
+        raise UnsupportedDtypeError(
+            f"a {parsed.kind} bound needs floats, this is {variable.dtype}; integers take an absolute one", place=name
+        )
     return parsed
-
-
-def _ranges(ds: xr.Dataset, parsed: Mapping[str, ErrorBound]) -> dict[str, tuple[float, float]]:
-    """Minimum and maximum over the finite values of the whole of each variable whose bound is relative to its range."""
-    lazy, ranges = {}, {}
-    for name, bound in parsed.items():
-        if bound.kind is not BoundKind.RANGE_RELATIVE:
-            continue
-        variable = ds.variables[name]
-        if variable.size == 0:
-            ranges[name] = (0.0, 0.0)
-        elif variable.chunks is not None:
-            lazy[name] = _lazy_range(variable.data)
-        else:
-            pieces = [_range(read_region(variable, r)) for r in regions(variable.shape, _slab(variable))]
-            ranges[name] = (min(p[0] for p in pieces), max(p[1] for p in pieces))
-    for name, (low, high) in dask.compute(lazy)[0].items():
-        ranges[name] = (float(low), float(high))
-    return {name: r if r[0] <= r[1] else (0.0, 0.0) for name, r in ranges.items()}
-
-
-def _slab(variable: xr.Variable) -> tuple[int, ...]:
-    """Leading steps of at most a few MB."""
-    block = list(variable.shape)
-    for axis in range(variable.ndim):
-        rest = math.prod(block) // block[axis] * variable.dtype.itemsize
-        block[axis] = max(1, min(block[axis], _EAGER_BYTES // max(rest, 1)))
-    return tuple(block)
-
-
-def _range(values: npt.NDArray[Any]) -> tuple[float, float]:
-    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    return (float(finite.min()), float(finite.max())) if finite.size else (math.inf, -math.inf)
-
-
-def _lazy_range(data: Any) -> tuple[Any, Any]:
-    if data.dtype.kind != "f":
-        return data.min(), data.max()
-    finite = dask.array.isfinite(data)
-    return dask.array.where(finite, data, np.inf).min(), dask.array.where(finite, data, -np.inf).max()
 
 
 def _plan_variable(
@@ -321,9 +260,8 @@ def _plan_variable(
         if "scale_factor" in variable.encoding or "add_offset" in variable.encoding:
             reason += "; packing of the input is dropped"
         result = replace(result, bound=bound, words=str(asked), reason=reason)
-    numbers = variable.dtype.kind in "iufb" and variable.ndim > 0
     large = variable.chunks is not None or variable.nbytes > _EAGER_BYTES
-    if not numbers or name in ds.indexes or (result.bound is None and not large):
+    if not result.numbers or name in ds.indexes or (result.bound is None and not large):
         return result
     parts = None if variable.chunks is None else tuple(c[0] if c else 1 for c in variable.chunks)
     proposed = default_chunks(variable.shape, variable.dtype.itemsize, parts)
@@ -361,44 +299,24 @@ def _why_exact(ds: xr.Dataset, name: str) -> str:
 def _tried(ds: xr.Dataset, one: VariablePlan, model: Model, count: int, *, propose: bool) -> VariablePlan:
     """With trials of its bound, or of proposed ones."""
     variable = ds.variables[one.name]
-    worth = variable.dtype.kind == "f" and variable.ndim > 0 and variable.size >= _WORTH_CODING and one.reason.endswith("no bound given")
+    worth = (
+        variable.dtype.kind == "f"
+        and variable.ndim > 0
+        and variable.size >= _WORTH_CODING
+        and one.reason.endswith("no bound given")
+    )
     if variable.size == 0 or not ((propose and worth) or (one.bound is not None and one.chunks is not None)):
         return one
     chunks = one.chunks or default_chunks(variable.shape, variable.dtype.itemsize)
     pieces = [read_region(variable, r) for r in spread(variable.shape, chunks, count)]
     if one.bound is not None:
-        trial = _try(pieces, one.bound, one.words, model, variable.nbytes)
-        note = "; the bound is below the resolution of the numbers, so they stay exact" if _too_tight(pieces, one.bound) else ""
+        trial = try_bound(pieces, one.bound, one.words, model, variable.nbytes)
+        note = "; the bound is below the resolution of the numbers, so they stay exact" if too_tight(pieces, one.bound) else ""
         return replace(one, trials=(trial,), reason=one.reason + note)
-    ranges = [_range(p) for p in pieces]
+    ranges = [finite_range(p) for p in pieces]
     low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
     if not low < high:
         return one
     wanted = [ErrorBound.range_relative(value) for value in _PROPOSED]
-    trials = tuple(_try(pieces, b.resolve(low, high), str(b), model, variable.nbytes) for b in wanted)
+    trials = tuple(try_bound(pieces, b.resolve(low, high), str(b), model, variable.nbytes) for b in wanted)
     return replace(one, trials=trials)
-
-
-def _too_tight(pieces: list[npt.NDArray[Any]], bound: ErrorBound) -> bool:
-    if bound.kind is not BoundKind.ABSOLUTE or pieces[0].dtype.kind != "f":
-        return bound.kind is BoundKind.ABSOLUTE and bound.value < 1
-    largest = max(max(abs(low), abs(high)) for low, high in map(_range, pieces))
-    return math.isfinite(largest) and bound.value < 0.5 * float(np.spacing(pieces[0].dtype.type(largest)))
-
-
-def _try(pieces: list[npt.NDArray[Any]], bound: ErrorBound, words: str, model: Model, nbytes: int) -> Trial:
-    config = CodecConfig(bound, model)
-    encode_chunk(pieces[0][tuple(slice(0, 20) for _ in pieces[0].shape)], config)  # compiled kernels are loaded before the clock starts
-    statistics, coded, modes = ErrorStatistics(), 0, dict.fromkeys((m.name.lower() for m in Mode), 0)
-    start = time.perf_counter()
-    frames = [encode_chunk(p, config) for p in pieces]
-    seconds = time.perf_counter() - start
-    for piece, frame in zip(pieces, frames, strict=True):
-        decoded = decode_chunk(frame, piece.shape, piece.dtype, model)
-        statistics = statistics.merged(measure(piece, decoded, bound))
-        coded += len(frame)
-        modes[read_header(frame).mode.name.lower()] += 1
-    tried = sum(p.nbytes for p in pieces)
-    whole = seconds * nbytes / tried / current_runtime().workers
-    found = {mode: count for mode, count in modes.items() if count}
-    return Trial(bound, words, tried / coded, whole, statistics.max_abs, statistics.rmse, found)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Hashable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,13 +25,16 @@ from latentzarr.errors import IncompleteStoreError, InvalidConfigError
 
 __all__ = [
     "CONTAINER",
+    "IMPLEMENTATION",
     "REPORT",
     "Container",
     "GenerationLossWarning",
+    "DecodedCodec",
     "LossyRecord",
     "already_lossy",
     "container_of",
     "lossy_record",
+    "marked_decoded",
     "new_container",
     "require_complete",
     "with_history",
@@ -105,18 +109,37 @@ class Container:
         return cls(**{name: data[name] for name in names if name in data})
 
 
-def new_container(model: str, *, complete: bool, fingerprint: str = "") -> Container:
-    """A container of this version of the package."""
-    return Container(
-        "neural_hierarchy",
-        f"latentzarr version {__version__} (frame {FORMAT_VERSION})",
-        model,
-        "pip install latentzarr",
-        "Some arrays of this store use the zarr codec 'latentzarr'. Install the package, then xarray.open_zarr, zarr.open and "
-        "Dask read it like any other store. 'latentzarr decode IN OUT' writes an ordinary store.",
-        complete,
-        fingerprint,
-    )
+IMPLEMENTATION = f"latentzarr version {__version__} (frame {FORMAT_VERSION})"
+_CODED = (
+    "Some arrays of this store use the zarr codec 'latentzarr'. Install the package, then xarray.open_zarr, zarr.open and "
+    "Dask read it like any other store. 'latentzarr decode IN OUT' writes an ordinary store."
+)
+_PLAIN = (
+    "All arrays use ordinary zarr codecs. Variables with the attribute 'lossy_compression' hold values that are not the "
+    "original ones."
+)
+
+
+def new_container(
+    model: str, *, complete: bool, fingerprint: str = "", coded: bool = True, before: Container | None = None
+) -> Container:
+    """A container of this version of the package.
+
+    Parameters
+    ----------
+    model : str
+        Digest.
+    complete : bool
+    fingerprint : str
+    coded : bool
+        Whether any array uses our codec.
+    before : Container, optional
+        Of the store the values came from; says by what they became lossy if nothing is coded now.
+    """
+    if coded or before is None:
+        package, note = ("pip install latentzarr", _CODED) if coded else ("", _PLAIN)
+        return Container("neural_hierarchy", IMPLEMENTATION, model, package, note, complete, fingerprint)
+    return replace(before, package="", note=_PLAIN, complete=complete, fingerprint=fingerprint)
 
 
 def container_of(attributes: Mapping[Any, Any]) -> Container | None:
@@ -136,7 +159,7 @@ def require_complete(attributes: Mapping[Any, Any], place: str) -> None:
     if container is not None and not container.complete:
         raise IncompleteStoreError(
             "writing this store was cut off, parts of it read as missing values. Finish it with "
-            "latentzarr.to_zarr(..., resume=True) (or 'latentzarr encode --resume') from the same data and settings, or remove it",
+            "latentzarr.to_zarr(..., resume=True) or 'latentzarr encode --resume', from the same data and settings; or remove it",
             place=place,
         )
 
@@ -194,13 +217,41 @@ def already_lossy(variable: xr.Variable) -> str:
     """
     if _MARK in variable.attrs:
         record = lossy_record(variable.attrs)
-        return f"its attributes say it was coded with a bound of {record.bound}" if record else "it has the attribute 'lossy_compression'"
+        return (
+            f"its attributes say it was coded with a bound of {record.bound}"
+            if record
+            else "it has the attribute 'lossy_compression'"
+        )
     if "quantization" in variable.attrs:
         return f"its attribute 'quantization' says it was quantized ({variable.attrs['quantization']})"
     codec = variable.encoding.get("serializer")
     if isinstance(codec, LatentCodec) and codec.bound.kind is not BoundKind.LOSSLESS:
         return f"it was read from an array coded with a bound of {codec.bound}"
     return ""
+
+
+class DecodedCodec(LatentCodec):
+    """The codec values were decoded by, as an opened variable's encoding carries it; it warns when an array is made with it."""
+
+    def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:
+        """As any codec of ours, and warn.
+
+        Warns
+        -----
+        GenerationLossWarning
+            That values decoded under a bound are about to be coded under it once more.
+        """
+        if self.bound.kind is not BoundKind.LOSSLESS:
+            text = f"an array is saved with the lossy codec it was opened with ({self.bound}): {WAY_OUT}"
+            warnings.warn(text, GenerationLossWarning, stacklevel=2)
+        super().validate(shape=shape, dtype=dtype, chunk_grid=chunk_grid)
+
+
+def marked_decoded(encoding: Mapping[Any, Any]) -> dict[Any, Any]:
+    """An opened variable's encoding, changed so that saving the variable with it warns."""
+    codec = encoding.get("serializer")
+    marked = {"serializer": DecodedCodec.from_config(codec.config)} if isinstance(codec, LatentCodec) else {}
+    return {**encoding, **marked}
 
 
 def with_history(attributes: Mapping[Hashable, Any], line: str) -> dict[Hashable, Any]:

@@ -62,6 +62,13 @@ class VariableReport:
         return not self.problem and self.statistics.violations == 0
 
     @property
+    def trouble(self) -> str:
+        """What is wrong, in words; meant for variables that are not ``ok``."""
+        s = self.statistics
+        broken = f"{s.violations} of {s.count} values break the bound, the largest error is {s.max_abs:g}"
+        return self.problem or broken
+
+    @property
     def ratio(self) -> float:
         """Bytes of the values over bytes stored."""
         return self.nbytes / self.stored if self.stored else math.nan
@@ -114,18 +121,14 @@ class Report:
         return all(v.ok for v in self.variables)
 
     def require(self) -> Report:
-        """This report, if every variable is within its bound.
+        """The report, if every variable is within its bound.
 
         Raises
         ------
         VerificationError
             Naming each variable that is not.
         """
-        wrong = [
-            f"{v.name}: {v.problem or f'{v.statistics.violations} of {v.values} values break the bound, the largest error is {v.statistics.max_abs:g}'}"
-            for v in self.variables
-            if not v.ok
-        ]
+        wrong = [f"{v.name}: {v.trouble}" for v in self.variables if not v.ok]
         if wrong:
             raise VerificationError("; ".join(wrong), place=self.place)
         return self
@@ -194,7 +197,8 @@ def _number(value: float | None, default: float = math.nan) -> float:
 def _variable(data: dict[str, Any]) -> VariableReport:
     bound = data["bound"]
     numbers = data["statistics"]
-    statistics = ErrorStatistics(**{f.name: _number(numbers[f.name], getattr(_EMPTY, f.name)) for f in fields(ErrorStatistics)})
+    known: dict[str, Any] = {f.name: _number(numbers[f.name], getattr(_EMPTY, f.name)) for f in fields(ErrorStatistics)}
+    statistics = ErrorStatistics(**known)
     return VariableReport(
         **{
             **data,
@@ -218,5 +222,12 @@ def _row(v: VariableReport) -> tuple[str, ...]:
     if lossy or s.violations:
         of_bound = f"{100 * s.max_fraction:.1f} %" if s.max_fraction else ""
         psnr = "" if math.isnan(s.psnr) else f"{s.psnr:.1f} dB"
-        errors = [number_text(s.max_abs, 4), of_bound, number_text(s.rmse), number_text(s.bias, 2), psnr, number_text(s.spectrum_ratio, 4)]
+        errors = [
+            number_text(s.max_abs, 4),
+            of_bound,
+            number_text(s.rmse),
+            number_text(s.bias, 2),
+            psnr,
+            number_text(s.spectrum_ratio, 4),
+        ]
     return (*head, *errors, modes, time_text(v.seconds), check)

@@ -16,7 +16,19 @@ from zarr.storage import LocalStore
 
 from latentzarr.errors import StoreError, StoreExistsError, StoreWriteError, VariableNotFoundError
 
-__all__ = ["Location", "finish", "is_stored", "location_of", "open_array", "open_root", "place_of", "prepare_target", "quiet", "writing"]
+__all__ = [
+    "Location",
+    "drop_block",
+    "finish",
+    "is_stored",
+    "location_of",
+    "open_array",
+    "open_root",
+    "place_of",
+    "prepare_target",
+    "quiet",
+    "writing",
+]
 
 Location = Any
 """A path, a URL, or a zarr store object; as text or object it can be sent to other processes."""
@@ -100,16 +112,21 @@ def open_array(store: Location, name: str, *, write_empty: bool = True) -> zarr.
     read_only = bool(getattr(store, "read_only", False))
     try:
         with quiet():
-            array = zarr.open_array(store, path=name, mode="r" if read_only else "r+", config={"write_empty_chunks": write_empty})
+            array = zarr.open_array(store, path=name, mode="r" if read_only else "r+")
     except (FileNotFoundError, zarr.errors.NodeNotFoundError) as error:
         raise VariableNotFoundError(f"the store has no variable {name!r}", place=place_of(store)) from error
-    return array
+    return array.with_config({"write_empty_chunks": write_empty})
 
 
 def is_stored(array: zarr.Array[Any], index: tuple[int, ...]) -> bool:
     """Whether a block (shard, or chunk without shards) of an array is in the store."""
     key = array.metadata.encode_chunk_key(index)
     return bool(sync((array.store_path / key).exists()))
+
+
+def drop_block(array: zarr.Array[Any], index: tuple[int, ...]) -> None:
+    """Remove a block from the store; zarr would read a damaged shard before it writes over it."""
+    sync((array.store_path / array.metadata.encode_chunk_key(index)).delete())
 
 
 def prepare_target(store: Location, *, overwrite: bool) -> None:
@@ -128,7 +145,9 @@ def prepare_target(store: Location, *, overwrite: bool) -> None:
             pass
         except ValueError:  # metadata that cannot be read is still a store
             found = None
-    directory = store.root if isinstance(store, LocalStore) else Path(store) if isinstance(store, str) and "://" not in store else None
+    directory = (
+        store.root if isinstance(store, LocalStore) else Path(store) if isinstance(store, str) and "://" not in store else None
+    )
     if found is not None:
         if not overwrite:
             raise StoreExistsError(

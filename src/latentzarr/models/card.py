@@ -48,7 +48,7 @@ class ModelCard:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> ModelCard:
+    def from_json(cls, text: object) -> ModelCard:
         """Read what `to_json` wrote.
 
         Raises
@@ -72,4 +72,4 @@ class ModelCard:
             raise UntrustedModelError("an entry of the model card should be text")
         if any(not isinstance(data[k], list) or any(not isinstance(s, str) for s in data[k]) for k in lists & set(data)):
             raise UntrustedModelError("an entry of the model card should be a list of texts")
-        return cls(**{k: tuple(v) if k in lists else v for k, v in data.items()})
+        return cls(**{k: tuple(v) if k in lists else v for k, v in data.items()})  # type: ignore[arg-type]

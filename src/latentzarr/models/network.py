@@ -71,8 +71,9 @@ class IntegerNetwork:
     def __post_init__(self) -> None:
         for field in fields(self):
             wanted = np.int16 if field.name.startswith("w") else np.int32
-            if getattr(self, field.name).dtype != wanted:
-                raise UntrustedModelError(f"network array {field.name} must be {wanted.__name__}, is {getattr(self, field.name).dtype}")
+            found = getattr(self, field.name).dtype
+            if found != wanted:
+                raise UntrustedModelError(f"network array {field.name} must be {wanted.__name__}, is {found}")
         first, inputs = self.w1.shape if self.w1.ndim == 2 else (0, 0)
         second = self.w2.shape[0] if self.w2.ndim == 2 else 0
         shapes = {"b1": (BIAS_ROWS, first), "w2": (second, first), "b2": (second,), "w3": (2, second), "b3": (BIAS_ROWS, 2)}
@@ -90,7 +91,7 @@ class IntegerNetwork:
             largest = int((weights * top + biases).max())
             if largest >= ACCUMULATOR_LIMIT:
                 raise UntrustedModelError(
-                    f"layer {layer} could reach {largest}, beyond the exact range 2**24 of its accumulator; train with smaller weights"
+                    f"layer {layer} could reach {largest}, beyond its accumulator's exact range 2**24; train with smaller weights"
                 )
 
     @property

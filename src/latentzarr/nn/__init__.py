@@ -1,0 +1,1 @@
+"""The networks as torch sees them; nothing that only reads data imports this."""

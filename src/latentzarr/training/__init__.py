@@ -1,0 +1,1 @@
+"""Train, calibrate, fit and release models."""

@@ -1,0 +1,234 @@
+"""One answer, whoever computes it: compiled kernels, plain NumPy, torch, one thread or several, one value or many."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from latentzarr.bitstream.frame import Mode, read_header
+from latentzarr.bounds import ErrorBound
+from latentzarr.codec import kernels
+from latentzarr.codec.chunk import decode_chunk, encode_chunk
+from latentzarr.codec.config import CodecConfig
+from latentzarr.codec.predictor import RECIPROCALS, CubicPredictor, SliceStates, neural_predictor
+from latentzarr.geometry import ChunkGeometry, passes
+from latentzarr.models.network import HIDDEN_TOP, INPUT_TOP
+from latentzarr.models.store import default_model
+from latentzarr.reference.decode import decode_frame
+from latentzarr.reference.network import ReferenceModel, Site, cubic, neural
+from latentzarr.testing import bounds, chunks, fill_values, make_chunk
+
+MODEL = default_model()
+REFERENCE = ReferenceModel(MODEL.blob)
+SLOWLY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+GEOMETRIES = [(1, 1, 2), (1, 2, 1), (2, 9, 11), (3, 17, 33), (2, 66, 5), (1, 70, 130)]
+
+
+def wild_states(geometry, seed, kind, share_missing, snap):
+    """States no decoder ends in, to reach every clip of the arithmetic."""
+    rng = np.random.default_rng(seed)
+    shape = (geometry.slices, geometry.rows * geometry.columns)
+    missing = (rng.random(shape) < share_missing).astype(np.uint8) if share_missing else None
+    states = SliceStates.empty(geometry, missing, snap=snap)
+    scale = {"tiny": 40, "usual": 5000, "huge": 2**29, "equal": 0, "jumps": 0}[kind]
+    states.n[:] = rng.integers(-scale, scale + 1, shape)
+    if kind == "jumps":
+        states.n[:] = rng.choice([-(2**29), 2**29, 0, 1], shape)
+    if kind == "usual":
+        states.n[1:] = states.n[:1] + rng.integers(-20, 20, (geometry.slices - 1, shape[1]))
+    states.activity[:] = rng.integers(0, 16, shape)
+    return states
+
+
+def everything(states):
+    shape = states.geometry.shape
+    missing = states.missing if states.any_missing else np.zeros(states.n.shape, np.uint8)
+    return (
+        states.n.reshape(shape).astype(np.int64),
+        states.activity.reshape(shape).astype(np.int64),
+        missing.reshape(shape).astype(bool),
+    )
+
+
+STATES = {
+    "geometry": st.sampled_from(GEOMETRIES).map(lambda g: ChunkGeometry(*g)),
+    "seed": st.integers(0, 2**32 - 1),
+    "kind": st.sampled_from(["tiny", "usual", "huge", "equal", "jumps"]),
+    "share_missing": st.sampled_from([0.0, 0.0, 0.2, 0.9]),
+    "snap": st.booleans(),
+}
+
+
+@given(**STATES)
+@settings(max_examples=40, **SLOWLY)
+def test_predictions_are_those_of_plain_integers(geometry, seed, kind, share_missing, snap):
+    states = wild_states(geometry, seed, kind, share_missing, snap)
+    plain = everything(states)
+    fast = neural_predictor(MODEL)
+    for step in passes(geometry.rows, geometry.columns):
+        for t in range(geometry.slices):
+            site = Site(t, 1 << step.level, step.columns_pass, snap, (geometry.rows, geometry.columns))
+            for predictor, rule in ((fast, lambda *a: neural(REFERENCE, *a)), (CubicPredictor(), cubic)):
+                found = predictor.predict(states, step, t)
+                centre, classes = rule(site, *plain)
+                assert (found.centre == centre).all()
+                assert (found.classes == classes).all()
+
+
+@given(**STATES)
+@settings(max_examples=40, **SLOWLY)
+def test_inputs_stay_within_what_the_accumulators_are_checked_for(geometry, seed, kind, share_missing, snap):
+    states = wild_states(geometry, seed, kind, share_missing, snap)
+    for step in passes(geometry.rows, geometry.columns):
+        for t in range(geometry.slices):
+            before = max(t - 1, 0)
+            x = np.full((step.size, 37 if t else 25), 9999, np.int16)
+            base, spread, logs = (np.empty(step.size, np.int32) for _ in range(3))
+            kernels.inputs_of_pass(
+                states.n[t],
+                states.activity[t],
+                states.missing[t],
+                states.any_missing,
+                states.n[before],
+                states.activity[before],
+                t > 0,
+                geometry.columns,
+                step.rows,
+                step.columns,
+                step.neighbour_rows,
+                step.neighbour_columns,
+                RECIPROCALS,
+                x,
+                base,
+                spread,
+                logs,
+            )
+            assert np.abs(x).max() <= INPUT_TOP
+            assert spread.min() >= 64
+
+
+def test_a_pass_in_pieces_is_the_pass():
+    """Many values at once or one value alone: the block in which a value is computed does not matter."""
+    geometry = ChunkGeometry(2, 66, 70)
+    states = wild_states(geometry, 5, "usual", 0.1, snap=False)
+    predictor = neural_predictor(MODEL)
+    for step in passes(66, 70):
+        whole = predictor.predict(states, step, 1)
+        centre = whole.centre.reshape(len(step.rows), -1)
+        for r in range(0, len(step.rows), 7):
+            for c in range(0, len(step.columns), 9):
+                one = type(step)(
+                    step.level,
+                    step.columns_pass,
+                    step.rows[r : r + 1],
+                    step.columns[c : c + 1],
+                    np.ascontiguousarray(step.neighbour_rows[:, r : r + 1]),
+                    np.ascontiguousarray(step.neighbour_columns[:, c : c + 1]),
+                )
+                assert predictor.predict(states, one, 1).centre[0] == centre[r, c]
+
+
+def networks():
+    """The shipped networks, and one as wide and as extreme as the door lets in."""
+    for name in ("rows", "columns", "rows_reference", "columns_reference"):
+        network = getattr(MODEL.networks, name)
+        yield name, network.w1, network.b1[0], INPUT_TOP
+        yield f"{name}, second layer", network.w2, network.b2, HIDDEN_TOP
+    rng = np.random.default_rng(0)
+    weights = rng.choice(np.array([-1, 1], np.int16), (64, 256)) * np.int16((2**24 - 1) // (256 * HIDDEN_TOP))
+    yield "at the limit", weights, np.full(64, 2**24 - 1 - 256 * HIDDEN_TOP * 64, np.int32), HIDDEN_TOP
+
+
+NETWORKS = list(networks())
+each_network = pytest.mark.parametrize(("w", "b", "top"), [n[1:] for n in NETWORKS], ids=[n[0] for n in NETWORKS])
+
+
+def hard_inputs(w, top, batch):
+    """Random inputs, and those that drive an accumulator as far as it goes."""
+    rng = np.random.default_rng(1)
+    x = rng.integers(-top, top + 1, (w.shape[1], batch))
+    signs = np.sign(w.astype(np.int64)).T * top
+    x[:, : min(batch, signs.shape[1])] = signs[:, :batch]
+    return x
+
+
+@each_network
+@pytest.mark.parametrize("batch", [1, 64, 1000])
+def test_accumulators_in_float32_and_float64_are_integers(w, b, top, batch):
+    x = hard_inputs(w, top, batch)
+    exact = w.astype(np.int64) @ x + b.astype(np.int64)[:, None]
+    assert np.abs(exact).max() < 2**24
+    for dtype in (np.float32, np.float64):
+        assert (w.astype(dtype) @ x.astype(dtype) + b.astype(dtype)[:, None] == exact).all()
+        assert (
+            np.cumsum(w[0].astype(dtype)[::-1, None] * x[::-1].astype(dtype), axis=0, dtype=dtype)[-1] + b[0].astype(dtype)
+            == exact[0]
+        ).all()
+
+
+@pytest.mark.torch
+@each_network
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch", [1, 64])
+def test_accumulators_in_torch_are_integers(w, b, top, batch, threads):
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        x = hard_inputs(w, top, batch)
+        exact = w.astype(np.int64) @ x + b.astype(np.int64)[:, None]
+        weights, inputs, bias = (torch.from_numpy(a.astype(np.float32)) for a in (w, x, b))
+        assert (torch.addmm(bias[:, None], weights, inputs).numpy() == exact).all()
+        assert (exact == torch.nn.functional.linear(inputs.T.contiguous(), weights, bias).numpy().T).all()
+        stacked = inputs.expand(3, *inputs.shape).contiguous()
+        assert (torch.matmul(weights, stacked).numpy() + b.astype(np.float32)[:, None] == exact).all()
+    finally:
+        torch.set_num_threads(before)
+
+
+def fields():
+    for shape in ((100, 120), (4, 48, 64)):
+        for pattern in ("smooth", "smooth_and_noise"):
+            chunk = make_chunk(shape, np.dtype("f4"), pattern, 1)
+            yield chunk, ErrorBound.absolute(0.01)
+            yield chunk, ErrorBound.relative(0.001)
+            chunk = chunk.copy()
+            chunk[..., 10:30, 5:20] = np.nan
+            yield chunk, ErrorBound.absolute(0.01)
+
+
+def test_two_threads_decode_and_encode_the_same_as_one():
+    cases = [(chunk, CodecConfig(bound)) for chunk, bound in fields()]
+    frames = [encode_chunk(*case) for case in cases]
+    alone = [decode_chunk(frame).tobytes() for frame in frames]
+    for threads in (2, 4):
+        with ThreadPoolExecutor(threads) as pool:
+            assert [a.tobytes() for a in pool.map(decode_chunk, frames * 4)] == alone * 4
+            assert list(pool.map(lambda case: encode_chunk(*case), cases * 2)) == frames * 2
+
+
+def plainly(frame, chunk):
+    return decode_frame(frame, MODEL.blob, chunk.shape, chunk.dtype).astype(chunk.dtype, copy=False)  # it knows no byte order
+
+
+def same_bits(a, b):
+    return a.dtype == b.dtype and a.shape == b.shape and np.asarray(a, order="C").tobytes() == np.asarray(b, order="C").tobytes()
+
+
+@given(st.data())
+@settings(max_examples=120, **SLOWLY)
+def test_the_reference_decoder_gives_the_same_bits(data):
+    chunk, bound = data.draw(chunks()), data.draw(bounds())
+    frame = encode_chunk(chunk, CodecConfig(bound), data.draw(fill_values(chunk)), fortran=data.draw(st.booleans()))
+    assert same_bits(decode_chunk(frame, chunk.shape, chunk.dtype), plainly(frame, chunk))
+
+
+def test_the_reference_decoder_gives_the_same_bits_on_whole_fields():
+    modes = set()
+    for chunk, bound in fields():
+        frame = encode_chunk(chunk, CodecConfig(bound))
+        modes.add(read_header(frame).mode)
+        assert same_bits(decode_chunk(frame, chunk.shape, chunk.dtype), plainly(frame, chunk))
+    assert Mode.NEURAL in modes
