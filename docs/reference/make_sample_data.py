@@ -23,7 +23,7 @@ from latentzarr.models.card import ModelCard
 from latentzarr.models.network import IntegerNetwork, NetworkSet
 
 HERE = Path(__file__).parent
-ARRAY, EXPECTED, EXAMPLES = HERE / "sample_data" / "array.zarr", HERE / "sample_data" / "expected.npy", HERE / "examples"
+ARRAY, EXPECTED, EXAMPLES = HERE / "sample_data" / "array", HERE / "sample_data" / "expected.npy", HERE / "examples"
 
 
 def _weights(shape: tuple[int, int], largest: int) -> npt.NDArray[np.int16]:

@@ -10,7 +10,7 @@
     |  |- NewerVersionError                       written by a later format version
     |  `- FrameMismatchError                      a sound frame, but not of this array (dtype, shape, model)
     |- ModelError
-    |  |- ModelNotFoundError  (also KeyError)     no place that was tried holds the digest
+    |  |- ModelNotFoundError  (also LookupError)  no place that was tried holds the digest
     |  |- ModelMismatchError  (also ValueError)   the bytes do not have the digest they claim
     |  `- UntrustedModelError (also ValueError)   a model file with wrong names, shapes, sizes or weights
     |- StoreError
@@ -123,7 +123,7 @@ class ModelError(LatentzarrError):
     kind = "model"
 
 
-class ModelNotFoundError(ModelError, KeyError):
+class ModelNotFoundError(ModelError, LookupError):
     kind = "model-not-found"
 
 

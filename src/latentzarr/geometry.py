@@ -23,12 +23,15 @@ __all__ = [
     "NEIGHBOURS",
     "ROW_NEIGHBOURS",
     "ChunkGeometry",
+    "SMALLEST_SLICE",
     "Pass",
     "default_geometry",
     "passes",
 ]
 
 COARSEST_STRIDE = 64
+SMALLEST_SLICE = 256
+"""Several slices have at least as many values each."""
 NEIGHBOURS = 16
 _LARGEST_KEPT = 2**13
 LEVELS = 6  # strides 32, 16, 8, 4, 2, 1
@@ -84,7 +87,7 @@ def default_geometry(shape: Sequence[int]) -> ChunkGeometry:
     """Read a chunk shape as slices, rows and columns.
 
     Dimensions of size 1 are dropped; the last two of the rest are rows and columns, all before them are slices. A chunk
-    with fewer than 64 values in a slice (long series of a few places) is read as one slice of ``leading x trailing``
+    with fewer than 256 values in a slice (long series of a few places) is read as one slice of ``leading x trailing``
     instead, so that the long axis is an axis of the hierarchy.
 
     Parameters
@@ -95,7 +98,7 @@ def default_geometry(shape: Sequence[int]) -> ChunkGeometry:
     sizes = [int(n) for n in shape if n != 1]
     rows, columns = (1, *sizes)[-2:] if sizes else (1, 1)
     slices = math.prod(sizes[:-2])
-    if slices > 1 and rows * columns < 64:
+    if slices > 1 and rows * columns < SMALLEST_SLICE:
         return ChunkGeometry(1, slices, rows * columns)
     return ChunkGeometry(slices, rows, columns)
 

@@ -20,7 +20,7 @@ from latentzarr.reference import decode_frame
 PAGES = Path(__file__).parents[2] / "docs" / "reference"
 SCHEMA = json.loads((PAGES / "schema.json").read_text("utf-8"))
 EXAMPLES = {path.stem: json.loads(path.read_text("utf-8")) for path in (PAGES / "examples").glob("*.json")}
-SAMPLE = json.loads((PAGES / "sample_data" / "array.zarr" / "zarr.json").read_text("utf-8"))
+SAMPLE = json.loads((PAGES / "sample_data" / "array" / "zarr.json").read_text("utf-8"))
 
 
 def valid(codec):
@@ -110,7 +110,7 @@ def test_the_page_shows_a_valid_codec():
 
 def test_sample_data_decode_to_the_expected_values():
     expected = np.load(PAGES / "sample_data" / "expected.npy")
-    array = zarr.open_array(str(PAGES / "sample_data" / "array.zarr"), mode="r")
+    array = zarr.open_array(str(PAGES / "sample_data" / "array"), mode="r")
     assert array[:].tobytes() == expected.tobytes()
     assert np.isnan(expected).any()
     assert (expected == -9999).any()
@@ -123,7 +123,7 @@ def test_sample_chunks_decode_by_the_reference_with_the_model_in_the_metadata():
     padded = np.full([-(-n // size) * size for n, size in zip(expected.shape, sizes, strict=True)], SAMPLE["fill_value"], "f4")
     padded[tuple(slice(n) for n in expected.shape)] = expected
     modes = set()
-    root = PAGES / "sample_data" / "array.zarr" / "c"
+    root = PAGES / "sample_data" / "array" / "c"
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
         place = [int(part) for part in path.relative_to(root).parts]
         chunk = padded[tuple(slice(k * size, (k + 1) * size) for k, size in zip(place, sizes, strict=True))]

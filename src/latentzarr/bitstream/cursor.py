@@ -62,9 +62,9 @@ class Cursor:
 
     def signed(self, what: str, largest: int) -> int:
         """A number of magnitude at most about ``largest``."""
-        value = self.varint(what, 2 * largest + 1)
+        value = self.varint(what, 2 * largest)
         return -((value + 1) >> 1) if value & 1 else value >> 1
 
     def block(self, what: str) -> bytes:
         """Bytes behind their length."""
-        return self.take(self.varint(f"length of {what}", len(self.data)), what)
+        return self.take(self.varint(f"length of {what}", 2**40), what)

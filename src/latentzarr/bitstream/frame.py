@@ -47,6 +47,7 @@ MAX_BYTES_WITHOUT_SPEC = 2**31
 _FIXED = struct.Struct("<2sBBBBd8sI")
 _KINDS = (BoundKind.LOSSLESS, BoundKind.ABSOLUTE, BoundKind.RELATIVE, BoundKind.NONE)
 _FORTRAN = 0x80
+_BIG_ENDIAN = 0x40
 
 
 def _crc(head: bytes, rest: bytes) -> int:
@@ -71,7 +72,7 @@ def pack_frame(header: FrameHeader, payload: bytes, hierarchy: HierarchyHeader |
     if hierarchy is not None:
         write_hierarchy(out, header, hierarchy)
     body = bytes(out.parts)
-    code = dtype_code(header.dtype) | (_FORTRAN if header.fortran else 0)
+    code = dtype_code(header.dtype) | (_FORTRAN if header.fortran else 0) | (_BIG_ENDIAN if header.big_endian else 0)
     kind = _KINDS.index(header.bound.kind)
     head = _FIXED.pack(MAGIC, FORMAT_VERSION, header.mode, code, kind, header.bound.value, header.digest, 0)[:-4]
     if hierarchy is not None and len(hierarchy.sections) > 1:
@@ -130,7 +131,7 @@ def _read_header(cursor: Cursor, verify: bool) -> FrameHeader:
         raise CorruptFrameError(f"checksum mismatch in a frame of {len(data)} bytes; it was damaged or cut short")
     try:
         bound = ErrorBound(_KINDS[kind], value)
-        dtype = np.dtype(DTYPES[code & ~_FORTRAN])
+        dtype = np.dtype(DTYPES[code & ~(_FORTRAN | _BIG_ENDIAN)])
         found = Mode(mode)
     except (InvalidBoundError, ValueError, IndexError) as error:
         raise CorruptFrameError(
@@ -140,7 +141,7 @@ def _read_header(cursor: Cursor, verify: bool) -> FrameHeader:
     shape = tuple(cursor.varint(f"size of dimension {i}", 2**40) for i in range(ndim))
     if math.prod(max(n, 1) for n in shape) * dtype.itemsize >= 2**62:
         raise CorruptFrameError(f"the frame claims an impossible shape {shape}")
-    return FrameHeader(found, dtype, bool(code & _FORTRAN), bound, digest, shape, len(data))
+    return FrameHeader(found, dtype, bool(code & _FORTRAN), bound, digest, shape, bool(code & _BIG_ENDIAN), len(data))
 
 
 def parse_frame(

@@ -26,11 +26,17 @@ class Mode(IntEnum):
     PCODEC = 2
     CUBIC = 3
     NEURAL = 4
+    INDEPENDENT = 5
 
     @property
     def is_hierarchy(self) -> bool:
         """Whether the payload is the hierarchy's."""
-        return self in (Mode.CUBIC, Mode.NEURAL)
+        return self in (Mode.CUBIC, Mode.NEURAL, Mode.INDEPENDENT)
+
+    @property
+    def is_neural(self) -> bool:
+        """Whether a model is needed. INDEPENDENT is NEURAL without a look at the previous slice."""
+        return self in (Mode.NEURAL, Mode.INDEPENDENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,8 @@ class FrameHeader:
     dtype : numpy dtype, native byte order
     fortran : bool
         The chunk came in Fortran order and is returned so (zarr format 2).
+    big_endian : bool
+        The chunk came in big-endian byte order and is returned so where no dtype is asked for (zarr format 2).
     bound : ErrorBound
         As resolved for coding: never range-relative.
     digest : bytes
@@ -58,6 +66,7 @@ class FrameHeader:
     bound: ErrorBound
     digest: bytes
     shape: tuple[int, ...]
+    big_endian: bool = False
     size: int = field(default=0, compare=False)
 
     @property

@@ -11,7 +11,7 @@ from latentzarr.bitstream.cursor import Cursor, Writer
 from latentzarr.bitstream.header import FrameHeader, Mode
 from latentzarr.bounds import BoundKind
 from latentzarr.errors import CorruptFrameError, InvalidConfigError, TruncatedFrameError
-from latentzarr.geometry import ChunkGeometry, default_geometry
+from latentzarr.geometry import SMALLEST_SLICE, ChunkGeometry, default_geometry
 from latentzarr.repetition import NO_REPETITION, Repetition
 
 __all__ = ["HierarchyHeader", "LatticeHeader", "Section", "read_hierarchy", "write_hierarchy"]
@@ -200,8 +200,8 @@ def _read_geometry(cursor: Cursor, header: FrameHeader) -> ChunkGeometry:
     sizes = [cursor.varint(f"geometry size {i}", header.count) for i in range(3)]
     if math.prod(sizes) != header.count:
         raise CorruptFrameError(f"geometry {sizes} does not hold the {header.count} values of shape {header.shape}")
-    if sizes[0] > 1 and sizes[1] * sizes[2] < 64:
-        raise CorruptFrameError(f"geometry {sizes} has slices of fewer than 64 values")
+    if sizes[0] > 1 and sizes[1] * sizes[2] < SMALLEST_SLICE:
+        raise CorruptFrameError(f"geometry {sizes} has slices of fewer than {SMALLEST_SLICE} values")
     return ChunkGeometry(*sizes)
 
 

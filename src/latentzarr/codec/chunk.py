@@ -9,6 +9,7 @@ every bit, so there always is one. This file knows a `Predictor`, not torch, zar
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,8 @@ def encode_chunk(values: npt.NDArray[Any], config: CodecConfig, fill_value: Any 
     ------
     UnsupportedDtypeError
     """
-    predictors = (neural_predictor(config.model), CubicPredictor())
+    neural = (neural_predictor(config.model, reference=r) for r in (True, False))
+    predictors = (*neural, CubicPredictor())
     return encode_with(values, config, predictors, fill_value, fortran=fortran)
 
 
@@ -68,7 +70,7 @@ def encode_with(
     dtype_code(array.dtype)  # refuses what cannot be coded
     flat = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)).reshape(-1)
     bound = _effective(config.bound, flat.dtype)
-    header = FrameHeader(Mode.RAW, flat.dtype, fortran, bound, _NO_MODEL, array.shape)
+    header = FrameHeader(Mode.RAW, flat.dtype, fortran, bound, _NO_MODEL, array.shape, array.dtype.str[0] == ">")
     if flat.size == 0:
         return pack_frame(header, b"")
     for frame in _candidates(header, flat, bound, config.model, predictors, fill_value):
@@ -123,6 +125,7 @@ def _candidates(
     found = []
     prepared = prepare(flat, bound, header.shape, fill_value)
     if prepared is not None:
+        predictors = _worth_trying(prepared, predictors)
         prepared = _aim(prepared, flat, bound, model, predictors)
         coded = [c for c in (_try(prepared, p, model) for p in predictors) if c is not None]
         coded.sort(key=lambda c: c.estimated_bytes)
@@ -134,14 +137,23 @@ def _candidates(
         if exact is not None and len(exact) <= size:
             break
         assert prepared is not None
-        digest = model.prefix if candidate.mode is Mode.NEURAL else _NO_MODEL
+        digest = model.prefix if candidate.mode.is_neural else _NO_MODEL
         yield pack_hierarchy(_as(header, candidate.mode, digest), prepared, candidate)
     yield exact if exact is not None else _exact(header, flat, little)
     yield pack_frame(header, little.tobytes())
 
 
+def _worth_trying(chunk: LatticeChunk, predictors: Sequence[Predictor]) -> Sequence[Predictor]:
+    """Of the two neural ways, only the one that fits: slices that are unlike each other had better not look at each other."""
+    modes = {p.mode for p in predictors}
+    if not {Mode.NEURAL, Mode.INDEPENDENT} <= modes:
+        return predictors
+    unwanted = Mode.INDEPENDENT if chunk.slices_are_alike() else Mode.NEURAL
+    return [p for p in predictors if p.mode is not unwanted]
+
+
 def _as(header: FrameHeader, mode: Mode, digest: bytes = _NO_MODEL) -> FrameHeader:
-    return FrameHeader(mode, header.dtype, header.fortran, header.bound, digest, header.shape)
+    return replace(header, mode=mode, digest=digest)
 
 
 def _exact(header: FrameHeader, flat: npt.NDArray[Any], little: npt.NDArray[Any]) -> bytes:
@@ -223,6 +235,8 @@ def _decode(
     else:
         flat = _decode_plain(data, header, start)
     shaped = flat.reshape(header.shape)
+    if dtype is None and header.big_endian:
+        shaped = shaped.astype(shaped.dtype.newbyteorder(">"))
     return np.asarray(shaped, order="F") if header.fortran else shaped
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from latentzarr.bitstream.frame import Mode, Section
-from latentzarr.bitstream.rans import decode_segment
+from latentzarr.bitstream.rans import START, decode_segment
 from latentzarr.bitstream.tables import CLASSES, GROUPS, FrequencyTables, fixed_tables
 from latentzarr.codec import kernels
 from latentzarr.codec.predictor import CUBIC_CONTEXTS, Prediction, Predictor, SliceStates
@@ -215,7 +214,6 @@ def decode_walk(
     *,
     snap: bool,
     finest_level: int = 0,
-    interrupted: Callable[[], None] | None = None,
 ) -> npt.NDArray[np.int32]:
     """Decode a walk down to a level.
 
@@ -227,7 +225,7 @@ def decode_walk(
     Raises
     ------
     CorruptFrameError
-        If the words end before the values do.
+        If the words do not end where the values do.
     """
     states = SliceStates.empty(geometry, missing, snap=snap)
     n, width = states.n, geometry.columns
@@ -247,8 +245,6 @@ def decode_walk(
             quanta, states.missing[t], states.any_missing, n[max(t - 1, 0)], t > 0, rows, columns, width, n[t]
         )
     for step in passes(geometry.rows, width, finest_level):
-        if interrupted is not None:
-            interrupted()
         for t in range(geometry.slices):
             found = _checked(predictor, states, step, t)
             tables = choice.row_of[step.group][_coded_only(found.classes, states, step, t)]
@@ -268,4 +264,6 @@ def decode_walk(
                 n[t],
                 states.activity[t],
             )
+    if finest_level == 0 and (position != limit or (lanes != START).any()):
+        raise CorruptFrameError("the words do not end where the values do; the model is not the one they were coded with")
     return n.reshape(geometry.shape)

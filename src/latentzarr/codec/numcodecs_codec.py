@@ -14,7 +14,7 @@ from latentzarr.codec.chunk import decode_chunk, encode_chunk
 from latentzarr.codec.config import CodecConfig
 from latentzarr.codec.runtime import working
 from latentzarr.codec.zarr_codec import bound_of, model_of
-from latentzarr.errors import InvalidConfigError, UnsupportedDtypeError
+from latentzarr.errors import InvalidConfigError
 from latentzarr.models.weights import Model
 
 __all__ = ["LatentNumcodec"]
@@ -42,19 +42,8 @@ class LatentNumcodec(Codec):  # type: ignore[misc]
         self.config = CodecConfig(bound_of(absolute, relative, lossless, rmse, bound), model_of(model), embed)
 
     def encode(self, buf: Any) -> bytes:
-        """Code an array (or anything NumPy reads as one); Fortran order is kept.
-
-        Raises
-        ------
-        UnsupportedDtypeError
-            For big-endian values: whoever decodes is not told the byte order and would read them swapped.
-        """
+        """Code an array (or anything NumPy reads as one); Fortran order and byte order are kept."""
         values: npt.NDArray[Any] = np.asarray(buf)
-        if values.dtype.str[0] == ">":
-            raise UnsupportedDtypeError(
-                f"zarr format 2 does not tell a codec the byte order when decoding; store {values.dtype} as "
-                f"{values.dtype.newbyteorder('<').str!r}, or use zarr format 3"
-            )
         fortran = values.flags.f_contiguous and not values.flags.c_contiguous
         with working():
             return encode_chunk(values, self.config, fortran=fortran)

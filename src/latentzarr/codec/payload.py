@@ -125,7 +125,7 @@ def predictor_of(
         return given or CubicPredictor(), fixed_tables()
     if model is None or model.prefix != header.digest:
         model = find_model(header.digest.hex())
-    return given or neural_predictor(model), model.tables
+    return given or neural_predictor(model, reference=header.mode is Mode.NEURAL), model.tables
 
 
 def lattice_of(header: FrameHeader, hierarchy: HierarchyHeader) -> LinearLattice | LogLattice:

@@ -92,10 +92,22 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class NeuralPredictor:
-    """The integer network of a model."""
+    """The integer network of a model.
+
+    Attributes
+    ----------
+    model : Model
+    reference : bool
+        Whether slices after the first look at the one before them.
+    """
 
     model: Model
-    mode: Mode = Mode.NEURAL
+    reference: bool = True
+
+    @property
+    def mode(self) -> Mode:
+        """See `Predictor.mode`."""
+        return Mode.NEURAL if self.reference else Mode.INDEPENDENT
 
     @cached_property
     def _weights(self) -> dict[tuple[bool, bool], tuple[npt.NDArray[np.float32], ...]]:
@@ -111,11 +123,12 @@ class NeuralPredictor:
         centre = np.empty(step.size, np.int32)
         classes = np.empty(step.size, np.uint8)
         before = max(index - 1, 0)
+        looks_back = self.reference and index > 0
         kernels.predict_pass(
             states.n[index], states.activity[index], states.missing[index], states.any_missing,
-            states.n[before], states.activity[before], index > 0, states.geometry.columns,
+            states.n[before], states.activity[before], looks_back, states.geometry.columns,
             step.rows, step.columns, step.neighbour_rows, step.neighbour_columns, step.level + LEVELS * states.snap, RECIPROCALS,
-            *self._weights[step.columns_pass, index > 0], centre, classes,
+            *self._weights[step.columns_pass, looks_back], centre, classes,
         )  # fmt: skip
         return Prediction(centre, classes)
 
@@ -125,10 +138,10 @@ def _as_float(network: IntegerNetwork) -> tuple[npt.NDArray[np.float32], ...]:
     return tuple(np.ascontiguousarray(a, np.float32) for a in arrays)
 
 
-@lru_cache(maxsize=8)
-def neural_predictor(model: Model) -> NeuralPredictor:
+@lru_cache(maxsize=16)
+def neural_predictor(model: Model, *, reference: bool = True) -> NeuralPredictor:
     """One predictor for each model and process."""
-    return NeuralPredictor(model)
+    return NeuralPredictor(model, reference)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from latentzarr.bitstream.hierarchy_header import LatticeHeader
 from latentzarr.bounds import BoundKind, ErrorBound
-from latentzarr.geometry import ChunkGeometry, default_geometry
+from latentzarr.geometry import SMALLEST_SLICE, ChunkGeometry, default_geometry
 from latentzarr.mask import SpecialValues, split_special
 from latentzarr.packing import find_packing
 from latentzarr.repetition import NO_REPETITION, Repetition, find_repetition
@@ -27,6 +27,8 @@ from latentzarr.scaling import (
 
 __all__ = ["LatticeChunk", "prepare", "with_step"]
 
+_PAIRS = 4
+_ALIKE = 1.1  # of unrelated slices the detail of the difference is 1.4 times the detail
 _PACKING_REACH = 8  # packing is looked for where its spacing could be a bound / this
 
 
@@ -66,6 +68,19 @@ class LatticeChunk:
     lattice: LinearLattice | LogLattice
     described: LatticeHeader
 
+    def slices_are_alike(self) -> bool:
+        """Whether the detail of one slice tells of the next: true of a single slice; else measured along rows, on a few pairs."""
+        slices, columns = self.coded.slices, self.coded.columns
+        if slices == 1 or columns == 1:
+            return True
+        pairs = range(1, slices, max(1, slices // _PAIRS))
+        detail = change = 0.0
+        for t in pairs:
+            now, before = (np.diff(self.target[i].reshape(-1, columns), axis=1) for i in (t, t - 1))
+            detail += float(np.abs(now).sum())
+            change += float(np.abs(now - before).sum())
+        return change <= _ALIKE * detail
+
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
@@ -97,6 +112,8 @@ def prepare(flat: npt.NDArray[Any], bound: ErrorBound, shape: tuple[int, ...], f
     geometry = default_geometry(shape)
     bits = flat.view(np.dtype(f"u{flat.dtype.itemsize}")).reshape(geometry.shape)
     repetition = find_repetition(bits) or NO_REPETITION
+    if geometry.slices > 1 and repetition.small(geometry).size < SMALLEST_SLICE * geometry.slices:
+        repetition = NO_REPETITION  # many tiny slices cost more time than repeated values cost bytes
     if repetition != NO_REPETITION:
         flat = repetition.collapse(flat.reshape(geometry.shape)).reshape(-1)
     coded = repetition.small(geometry)

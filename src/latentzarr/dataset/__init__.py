@@ -1,0 +1,1 @@
+"""Data sets: plan, write, verify, inspect, leave, and the xarray engine."""

@@ -3,9 +3,9 @@
 It follows `docs/reference/format.md` section by section and shares no code with the codec, only its errors.
 
 >>> import numpy as np
->>> from latentzarr import CodecConfig, ErrorBound, encode_chunk
+>>> from latentzarr import CodecConfig, ErrorBound, default_model, encode_chunk
 >>> frame = encode_chunk(np.arange(12).reshape(3, 4), CodecConfig(ErrorBound.lossless()))
->>> int(decode_frame(frame)[2, 3])
+>>> int(decode_frame(frame, default_model().blob)[2, 3])
 11
 """
 

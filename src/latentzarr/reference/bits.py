@@ -162,6 +162,11 @@ class Words:
             q[first : first + len(rows)] = np.where(z & 1, -(z + 1 >> 1), z >> 1)
         return q
 
+    def finish(self) -> None:
+        """Check that nothing is left after the last value."""
+        if self.at != len(self.words) or (self.x != 65536).any():
+            raise CorruptFrameError("the words do not end where the values do")
+
 
 # ------------------------------------------------------------------------------------------------------------ 11. mask
 class _BitReader:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from latentzarr.errors import CorruptFrameError, FrameMismatchError, TruncatedFrameError
 from latentzarr.reference.bits import Cursor, Words, crc32c, fixed_tables
-from latentzarr.reference.header import CONSTANT, NEURAL, PCODEC, RAW, Header, Tables, run_of, stored_as
+from latentzarr.reference.header import CONSTANT, INDEPENDENT, NEURAL, PCODEC, RAW, Header, Tables, run_of, stored_as
 from latentzarr.reference.network import ReferenceModel, Site, cubic, neural
 from latentzarr.reference.values import to_values
 
@@ -38,7 +38,7 @@ def decode_frame(
     Returns
     -------
     array
-        In native byte order.
+        Of ``dtype``, or as the frame says.
 
     Raises
     ------
@@ -63,7 +63,8 @@ def decode_frame(
         values = _hierarchy(head, cursor, model)
     if head.dtype == np.bool_ and (values > 1).any():
         raise CorruptFrameError("a boolean is neither 0 nor 1")
-    return np.array(values.astype(head.dtype).reshape(head.shape), order="F" if head.fortran else "C")
+    asked = head.dtype.newbyteorder(">" if head.big_endian else "=") if dtype is None else np.dtype(dtype)
+    return np.array(values.astype(asked).reshape(head.shape), order="F" if head.fortran else "C")
 
 
 def sections_hold(data: bytes) -> bool:
@@ -117,10 +118,10 @@ def _hierarchy(head: Header, cursor: Cursor, model: bytes | None) -> npt.NDArray
     starts = fixed_tables()
     _root(t, words, starts, n, missing)
     predict: Callable[..., tuple[Ints, Ints]] = cubic
-    if head.mode == NEURAL:
+    if head.mode in (NEURAL, INDEPENDENT):
         if model is None or (found := ReferenceModel(model)).digest[:8] != head.digest:
             raise FrameMismatchError(f"the frame needs the model {head.digest.hex()}..")
-        predict, starts = partial(neural, found), found.starts
+        predict, starts = partial(neural, found, head.mode == NEURAL), found.starts
     for site in _sites(t):
         here = (site.number, *site.here)
         centre, classes = predict(site, n, a, missing)
@@ -133,6 +134,7 @@ def _hierarchy(head: Header, cursor: Cursor, model: bytes | None) -> npt.NDArray
         shape = n[here].shape
         n[here] = np.where(coded, value, centre).reshape(shape)
         a[here] = _activity(q).reshape(shape)
+    words.finish()
     values = to_values(n, stored_as(head.dtype), t)
     _, rows, columns = t.chunk
     return values[:, run_of(rows, *t.runs[:2])][:, :, run_of(columns, *t.runs[2:])]
@@ -150,7 +152,7 @@ def _sites(t: Tables) -> Iterator[Site]:
 def _table(head: Header, t: Tables, site: Site, classes: Ints) -> Ints:
     """Section 9: the table of each value of a pass."""
     level = min(site.stride.bit_length() - 1, 2)
-    if head.mode == NEURAL:
+    if head.mode in (NEURAL, INDEPENDENT):
         group = 6 + site.column_pass if t.snap else 2 * level + site.column_pass
         return 64 * group + np.clip(classes + t.adaptation[2 * level + site.column_pass] - 128, 0, 63)
     return np.minimum(np.array(t.adaptation)[16 * level + classes], 63)

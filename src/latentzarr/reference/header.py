@@ -13,10 +13,10 @@ import numpy.typing as npt
 from latentzarr.errors import CorruptFrameError, FormatError, NewerVersionError, TruncatedFrameError
 from latentzarr.reference.bits import Cursor, Words, crc32c, read_planes
 
-__all__ = ["CONSTANT", "CUBIC", "NEURAL", "PCODEC", "RAW", "Header", "Tables", "run_of", "stored_as"]
+__all__ = ["CONSTANT", "CUBIC", "INDEPENDENT", "NEURAL", "PCODEC", "RAW", "Header", "Tables", "run_of", "stored_as"]
 
 DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64", "bool")
-RAW, CONSTANT, PCODEC, CUBIC, NEURAL = range(5)
+RAW, CONSTANT, PCODEC, CUBIC, NEURAL, INDEPENDENT = range(6)
 LOSSLESS, ABSOLUTE, RELATIVE, NONE = range(4)
 
 
@@ -27,6 +27,7 @@ class Header:
 
     mode: int
     dtype: np.dtype[Any]
+    big_endian: bool
     fortran: bool
     kind: int
     bound: float
@@ -51,7 +52,7 @@ class Header:
             raise NewerVersionError(f"format version {version}")
         if crc32c(data[26:], crc32c(data[:22])) != checksum:
             raise CorruptFrameError("the checksum is not that of the bytes")
-        if version != 1 or mode > NEURAL or dtype & 127 >= len(DTYPES) or kind > NONE:
+        if version != 1 or mode > INDEPENDENT or dtype & 63 >= len(DTYPES) or kind > NONE:
             raise CorruptFrameError("a field of the header has a value that is not listed")
         if not (bound == 0 if kind == LOSSLESS else 0 < bound < (1 if kind == RELATIVE else math.inf)):
             raise CorruptFrameError(f"a bound of {bound}")
@@ -60,10 +61,10 @@ class Header:
         if ndim > 64:
             raise CorruptFrameError(f"{ndim} dimensions")
         shape = tuple(cursor.varint() for _ in range(ndim))
-        found = np.dtype(DTYPES[dtype & 127])
+        found = np.dtype(DTYPES[dtype & 63])
         if max(shape, default=0) > 2**40 or math.prod(max(n, 1) for n in shape) * found.itemsize >= 2**62:
             raise CorruptFrameError(f"a shape of {shape}")
-        return cls(mode, found, dtype > 127, kind, bound, digest, shape, cursor.at)
+        return cls(mode, found, bool(dtype & 64), bool(dtype & 128), kind, bound, digest, shape, cursor.at)
 
 
 # ------------------------------------------------------------------------------------------------- 4. hierarchy: tables
@@ -100,7 +101,7 @@ class Tables:
         if not 0 < head.count < 2**40:
             raise CorruptFrameError(f"a hierarchy of {head.count} values")
         chunk = (cursor.varint(), cursor.varint(), cursor.varint()) if geometry else _by_rule(head.shape)
-        if math.prod(chunk) != head.count or (chunk[0] > 1 and chunk[1] * chunk[2] < 64):
+        if math.prod(chunk) != head.count or (chunk[0] > 1 and chunk[1] * chunk[2] < 256):
             raise CorruptFrameError(f"a geometry of {chunk} for {head.shape}")
         runs = (cursor.varint(), cursor.varint(), cursor.varint(), cursor.varint()) if repeated else (1, 1, 1, 1)
         if not (1 <= runs[1] <= runs[0] <= chunk[1] and 1 <= runs[3] <= runs[2] <= chunk[2]):
@@ -175,4 +176,4 @@ def run_of(size: int, run: int, first: int) -> npt.NDArray[np.int64]:
 def _by_rule(shape: tuple[int, ...]) -> tuple[int, int, int]:
     sizes = [1, 1, *(size for size in shape if size != 1)]
     rows, columns, slices = sizes[-2], sizes[-1], math.prod(sizes[:-2])
-    return (1, slices, rows * columns) if slices > 1 and rows * columns < 64 else (slices, rows, columns)
+    return (1, slices, rows * columns) if slices > 1 and rows * columns < 256 else (slices, rows, columns)

@@ -160,7 +160,9 @@ def _norm(v: Ints, e: Ints, m: Ints) -> Ints:
     return ((((v >> np.maximum(e - 11, 0)) << np.maximum(11 - e, 0)) * (2**24 // m)) + 8192) >> 14
 
 
-def neural(model: ReferenceModel, site: Site, n: Ints, a: Ints, missing: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
+def neural(
+    model: ReferenceModel, looks_back: bool, site: Site, n: Ints, a: Ints, missing: npt.NDArray[np.bool_]
+) -> tuple[Ints, Ints]:
     """Centres and classes of the values of a pass by the network of its kind."""
     limit = 2**25
     t = site.number
@@ -168,7 +170,7 @@ def neural(model: ReferenceModel, site: Site, n: Ints, a: Ints, missing: npt.NDA
     b = _middle(g, gone)
     d = np.clip(g - b, -limit, limit)
     s = 64 + abs(d).sum(axis=0)
-    if t:
+    if looks_back and t:
         g1 = site.neighbours(n[t - 1])
         b1 = _middle(g1, gone)
         o = np.clip(n[t - 1][site.here].ravel() - b1, -limit, limit)
@@ -181,12 +183,12 @@ def neural(model: ReferenceModel, site: Site, n: Ints, a: Ints, missing: npt.NDA
     e, m = _split(s)
     lg = 16 * e + ((m - 2048) >> 7)
     x = [*_norm(d, e, m), *(16 * site.neighbours(a[t])[:8]), 2 * (lg - 160)]
-    if t:
+    if looks_back and t:
         e1, m1 = _split(s1)
         x += [_norm(np.clip(o, -s, s), e, m), *_norm(np.clip(d1[:8], -s, s), e, m)]
         x += [2 * (16 * (e1 - e) + ((m1 - 2048) >> 7) - ((m - 2048) >> 7))]
         x += [np.where(temporal, 64, 0), 16 * a[t - 1][site.here].ravel()]
-    name = ("columns" if site.column_pass else "rows") + ("_reference" if t else "")
+    name = ("columns" if site.column_pass else "rows") + ("_reference" if looks_back and t else "")
     (w1, b1r), (w2, b2), (w3, b3r) = model.networks[name]
     row = site.stride.bit_length() - 1 + (6 if site.snap else 0)
     h1 = np.clip((w1 @ np.stack(x) + b1r[row][:, None]) >> 8, 0, 1023)
