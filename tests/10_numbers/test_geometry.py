@@ -101,7 +101,8 @@ def test_default_geometry_holds_every_value_in_slices_worth_a_pass(shape):
         ((8, 180, 180), (8, 180, 180)),
         ((2, 3, 64, 64), (6, 64, 64)),
         ((1000, 4, 5), (1, 1000, 20)),
-        ((1000, 8, 8), (1000, 8, 8)),
+        ((1000, 8, 8), (1, 1000, 64)),
+        ((1000, 16, 16), (1000, 16, 16)),
     ],
 )
 def test_default_geometry_of_usual_shapes(shape, expected):

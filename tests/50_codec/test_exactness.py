@@ -1,6 +1,7 @@
 """One answer, whoever computes it: compiled kernels, plain NumPy, torch, one thread or several, one value or many."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -66,11 +67,12 @@ STATES = {
 def test_predictions_are_those_of_plain_integers(geometry, seed, kind, share_missing, snap):
     states = wild_states(geometry, seed, kind, share_missing, snap)
     plain = everything(states)
-    fast = neural_predictor(MODEL)
+    fast, alone = neural_predictor(MODEL), neural_predictor(MODEL, reference=False)
     for step in passes(geometry.rows, geometry.columns):
         for t in range(geometry.slices):
             site = Site(t, 1 << step.level, step.columns_pass, snap, (geometry.rows, geometry.columns))
-            for predictor, rule in ((fast, lambda *a: neural(REFERENCE, *a)), (CubicPredictor(), cubic)):
+            looks_back, by_itself = (partial(neural, REFERENCE, back) for back in (True, False))
+            for predictor, rule in ((fast, looks_back), (alone, by_itself), (CubicPredictor(), cubic)):
                 found = predictor.predict(states, step, t)
                 centre, classes = rule(site, *plain)
                 assert (found.centre == centre).all()

@@ -81,6 +81,8 @@ def features():
     yield "slices with holes", holes, SOME, None
     yield "slices with holes, relative", holes, ErrorBound.relative(0.01), None
     yield "slices alike", moving.astype("f4"), ErrorBound.absolute(0.02), None
+    unlike = np.stack([smooth(24, 30, seed=k) + rng.normal(0, 1, (24, 30)) for k in range(3)])
+    yield "slices unlike each other", unlike.astype("f4"), ErrorBound.absolute(0.2), None
     yield "slices of integers", np.floor(moving * 10).astype("i2"), EXACT, None
     yield "sections", smooth(150, 160), ErrorBound.absolute(0.01), None
     yield "sections in slices", smooth(3, 90, 100), ErrorBound.absolute(0.01), None
@@ -153,7 +155,7 @@ def test_any_chunk_decodes_alike(data, chunk, bound, cubic, fortran):
     fill = data.draw(fill_values(chunk))
     predictors = (CubicPredictor(),) if cubic else (neural_predictor(default_model()), CubicPredictor())
     frame = encode_with(chunk, CodecConfig(bound), predictors, fill, fortran=fortran)
-    fast, slow = decode_chunk(frame), decode_frame(frame, SHIPPED, chunk.shape, chunk.dtype)
+    fast, slow = decode_chunk(frame, chunk.shape, chunk.dtype), decode_frame(frame, SHIPPED, chunk.shape, chunk.dtype)
     assert same(slow, fast)
     assert slow.flags.f_contiguous == fast.flags.f_contiguous
 

@@ -93,6 +93,7 @@ class Feature:
     bound: ErrorBound = QUARTER
     fill: Any = None
     fortran: bool = False
+    big_endian: bool = False
     candidates: tuple[Mode, ...] = (Mode.NEURAL,)
 
 
@@ -132,6 +133,13 @@ FEATURES = {
     "fortran": Feature("Fortran order", Mode.NEURAL, lambda: as_float(smooth((40, 52))), fortran=True),
     "none": Feature("no bound, an aim", Mode.NEURAL, lambda: as_float(smooth((40, 52))), ErrorBound.none(0.2)),
     "slices": Feature("slices that look back", Mode.NEURAL, lambda: as_float(smooth((4, 40, 52)))),
+    "slices-independent": Feature(
+        "slices that do not look back",
+        Mode.INDEPENDENT,
+        lambda: as_float(smooth((3, 40, 52), rough=2)),
+        candidates=(Mode.INDEPENDENT,),
+    ),
+    "big-endian": Feature("big-endian, as recorded", Mode.NEURAL, lambda: as_float(smooth((40, 52)), ">f4"), big_endian=True),
     "slices-exact": Feature(
         "integer slices that look back", Mode.NEURAL, lambda: smooth((3, 40, 52)).astype("<u2"), ErrorBound.lossless()
     ),
@@ -164,9 +172,15 @@ def make(name: str, model: Model) -> tuple[bytes, dict[str, Any]]:
     """The frame of a feature and its line in the table."""
     feature = FEATURES[name]
     chunk = feature.make()
-    known = {Mode.NEURAL: neural_predictor(model), Mode.CUBIC: CubicPredictor()}
+    known = {
+        Mode.NEURAL: neural_predictor(model),
+        Mode.INDEPENDENT: neural_predictor(model, reference=False),
+        Mode.CUBIC: CubicPredictor(),
+    }
     predictors = [known[mode] for mode in feature.candidates]
-    frame = encode_with(chunk, CodecConfig(feature.bound, model), predictors, feature.fill, fortran=feature.fortran)
+    frame = encode_with(
+        chunk, CodecConfig(feature.bound, model), predictors, feature.fill, fortran=feature.fortran, big_endian=feature.big_endian
+    )
     header = read_header(frame)
     back = decode_with(frame, predictors, model)
     if header.mode is not feature.mode or violations(chunk, back, header.bound).any():

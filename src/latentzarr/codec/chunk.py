@@ -35,7 +35,14 @@ _PCODEC_TRIAL_SHARE = 6  # the lossless candidate is tried when the best so far 
 _RMSE_ROUNDS = 4
 
 
-def encode_chunk(values: npt.NDArray[Any], config: CodecConfig, fill_value: Any = None, *, fortran: bool = False) -> bytes:
+def encode_chunk(
+    values: npt.NDArray[Any],
+    config: CodecConfig,
+    fill_value: Any = None,
+    *,
+    fortran: bool = False,
+    big_endian: bool = False,
+) -> bytes:
     """Code a chunk; what is returned has been decoded and checked.
 
     Parameters
@@ -47,6 +54,8 @@ def encode_chunk(values: npt.NDArray[Any], config: CodecConfig, fill_value: Any 
         The array's fill value; values equal to it come back exactly.
     fortran : bool
         Record that readers should get Fortran order (zarr format 2).
+    big_endian : bool
+        Record that readers who ask for no dtype should get big-endian values (zarr format 2).
 
     Raises
     ------
@@ -54,7 +63,7 @@ def encode_chunk(values: npt.NDArray[Any], config: CodecConfig, fill_value: Any 
     """
     neural = (neural_predictor(config.model, reference=r) for r in (True, False))
     predictors = (*neural, CubicPredictor())
-    return encode_with(values, config, predictors, fill_value, fortran=fortran)
+    return encode_with(values, config, predictors, fill_value, fortran=fortran, big_endian=big_endian)
 
 
 def encode_with(
@@ -64,13 +73,14 @@ def encode_with(
     fill_value: Any = None,
     *,
     fortran: bool = False,
+    big_endian: bool = False,
 ) -> bytes:
     """`encode_chunk` with other predictors; the bound holds whatever they predict."""
     array = np.asarray(values)
     dtype_code(array.dtype)  # refuses what cannot be coded
     flat = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)).reshape(-1)
     bound = _effective(config.bound, flat.dtype)
-    header = FrameHeader(Mode.RAW, flat.dtype, fortran, bound, _NO_MODEL, array.shape, array.dtype.str[0] == ">")
+    header = FrameHeader(Mode.RAW, flat.dtype, fortran, bound, _NO_MODEL, array.shape, big_endian)
     if flat.size == 0:
         return pack_frame(header, b"")
     for frame in _candidates(header, flat, bound, config.model, predictors, fill_value):

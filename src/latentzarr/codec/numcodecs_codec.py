@@ -46,7 +46,7 @@ class LatentNumcodec(Codec):  # type: ignore[misc]
         values: npt.NDArray[Any] = np.asarray(buf)
         fortran = values.flags.f_contiguous and not values.flags.c_contiguous
         with working():
-            return encode_chunk(values, self.config, fortran=fortran)
+            return encode_chunk(values, self.config, fortran=fortran, big_endian=values.dtype.str[0] == ">")
 
     def decode(self, buf: Any, out: Any = None) -> Any:
         """Decode a frame to an array, or into ``out``."""
