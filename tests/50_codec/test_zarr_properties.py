@@ -13,7 +13,6 @@ from zarr.storage import MemoryStore
 
 from latentzarr import LatentCodec, LatentNumcodec
 from latentzarr.bounds import BoundKind, ErrorBound, violations
-from latentzarr.errors import UnsupportedDtypeError
 
 PIPELINES = ["zarr.core.codec_pipeline.BatchedCodecPipeline"]
 if hasattr(zarr.core.codec_pipeline, "FusedCodecPipeline"):

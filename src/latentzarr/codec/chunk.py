@@ -61,9 +61,8 @@ def encode_chunk(
     ------
     UnsupportedDtypeError
     """
-    neural = (neural_predictor(config.model, reference=r) for r in (True, False))
-    predictors = (*neural, CubicPredictor())
-    return encode_with(values, config, predictors, fill_value, fortran=fortran, big_endian=big_endian)
+    neural: list[Predictor] = [neural_predictor(config.model, reference=r) for r in (True, False)]
+    return encode_with(values, config, [*neural, CubicPredictor()], fill_value, fortran=fortran, big_endian=big_endian)
 
 
 def encode_with(
