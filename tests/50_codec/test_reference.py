@@ -110,6 +110,9 @@ def frames():
     for name, chunk, bound, fill in features():
         made[name] = encode_chunk(chunk, CodecConfig(bound), fill)
         made[f"{name}, cubic"] = encode_with(chunk, CodecConfig(bound), (CubicPredictor(),), fill)
+        if "slices" in name:
+            alone = neural_predictor(default_model(), reference=False)
+            made[f"{name}, alone"] = encode_with(chunk, CodecConfig(bound), (alone,), fill)
     return made
 
 

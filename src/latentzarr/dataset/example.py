@@ -19,7 +19,8 @@ def _weather(rng: np.random.Generator, steps: int, rows: int, columns: int, slop
     rng : numpy Generator
     steps, rows, columns : int
     slope : float
-        Exponent of the power spectrum along a line.
+        Exponent of the power spectrum along a line; 3 is that of real winds and temperatures at these scales (Nastrom and
+        Gage 1985).
     drift : float
         Columns a step.
     memory : float
@@ -72,11 +73,11 @@ def example_dataset(steps: int = 24, rows: int = 181, columns: int = 360, seed: 
     lat = np.radians(latitude)[None, :, None]
     land = _weather(rng, 1, rows, columns, 2.4, 0.0, 1.0)[0] + 0.5 * np.sin(lat[0]) > 0.5
     drift = columns / 360 * 2.0
-    t = 288 - 38 * np.sin(lat) ** 2 + 5 * _weather(rng, steps, rows, columns, 2.6, drift, 60)
-    u = 4 + 14 * np.sin(2 * lat) ** 2 + 7 * _weather(rng, steps, rows, columns, 2.2, drift, 40)
-    moisture = _weather(rng, steps, rows, columns, 2.0, drift, 30)
+    t = 288 - 38 * np.sin(lat) ** 2 + 5 * _weather(rng, steps, rows, columns, 3.0, drift, 60)
+    u = 4 + 14 * np.sin(2 * lat) ** 2 + 7 * _weather(rng, steps, rows, columns, 3.0, drift, 40)
+    moisture = _weather(rng, steps, rows, columns, 2.4, drift, 30)
     q = 0.018 * np.exp(0.065 * (np.minimum(t, 303) - 303)) / (1 + np.exp(-1.5 * moisture))
-    sst = np.maximum(271.4 + 29 * np.cos(lat) ** 2 + 1.2 * _weather(rng, steps, rows, columns, 2.8, 0.05 * drift, 2000), 271.35)
+    sst = np.maximum(271.4 + 29 * np.cos(lat) ** 2 + 1.2 * _weather(rng, steps, rows, columns, 3.0, 0.05 * drift, 2000), 271.35)
     cloud = np.digitize(moisture, [-0.5, 0.5, 1.2, 2.0])
     dims = ("time", "latitude", "longitude")
     flags = {"flag_values": [0, 1, 2, 3, 4], "flag_meanings": "clear few scattered broken overcast"}

@@ -100,11 +100,14 @@ class Report:
     variables : tuple of VariableReport
     seconds : float
         Wall-clock time.
+    metadata : int
+        Bytes of the store's metadata, models carried in it included; 0 where the store is not finished.
     """
 
     place: str
     variables: tuple[VariableReport, ...]
     seconds: float = math.nan
+    metadata: int = 0
 
     def __getitem__(self, name: str) -> VariableReport:
         for variable in self.variables:
@@ -144,6 +147,8 @@ class Report:
     def __str__(self) -> str:
         raw, stored = sum(v.nbytes for v in self.variables), sum(v.stored for v in self.variables)
         whole = f"{byte_text(raw)} in {byte_text(stored)}" + (f", {raw / stored:.1f} times smaller" if stored else "")
+        if self.metadata:
+            whole += f"; with {byte_text(self.metadata)} of metadata and models {raw / (stored + self.metadata):.1f} times"
         timed = "" if math.isnan(self.seconds) else f", {time_text(self.seconds)}"
         return f"{self.table().to_text()}\n{whole}{timed}. {self.verdict}"
 
@@ -160,7 +165,12 @@ class Report:
 
     def to_json(self) -> str:
         """For programs, and for the store's attributes; NaN and infinities as Python's json writes them: null."""
-        data = {"place": self.place, "seconds": self.seconds, "variables": [asdict(v) for v in self.variables]}
+        data = {
+            "place": self.place,
+            "seconds": self.seconds,
+            "metadata": self.metadata,
+            "variables": [asdict(v) for v in self.variables],
+        }
         return json.dumps(_finite(data))
 
     @classmethod
@@ -174,7 +184,12 @@ class Report:
         """
         try:
             data = json.loads(text)
-            return cls(data["place"], tuple(_variable(v) for v in data["variables"]), _number(data["seconds"]))
+            return cls(
+                data["place"],
+                tuple(_variable(v) for v in data["variables"]),
+                _number(data["seconds"]),
+                int(data.get("metadata", 0)),
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidConfigError(f"not a report of latentzarr: {error!r}") from error
 

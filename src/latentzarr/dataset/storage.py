@@ -22,6 +22,7 @@ __all__ = [
     "finish",
     "is_stored",
     "location_of",
+    "metadata_bytes",
     "open_array",
     "open_root",
     "place_of",
@@ -29,6 +30,8 @@ __all__ = [
     "quiet",
     "writing",
 ]
+
+_DOCUMENTS = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 Location = Any
 """A path, a URL, or a zarr store object; as text or object it can be sent to other processes."""
@@ -39,6 +42,17 @@ def location_of(store: Any) -> Location:
     if isinstance(store, Path) or (isinstance(store, str) and "://" not in store):
         return str(Path(store).expanduser().absolute())
     return store
+
+
+def metadata_bytes(location: Location) -> int:
+    """Bytes of all metadata documents of a finished store, the models that codec configurations carry included."""
+    store = open_root(location).store
+
+    async def total() -> int:
+        keys = [key async for key in store.list() if key.rsplit("/", 1)[-1] in _DOCUMENTS]
+        return sum([await store.getsize(key) for key in keys])
+
+    return int(sync(total()))
 
 
 def place_of(store: Location) -> str:

@@ -16,7 +16,7 @@ from latentzarr.dataset.inspect import inspect
 from latentzarr.dataset.parallel import ProgressOption, reporting, run_blocks
 from latentzarr.dataset.provenance import lossy_record, require_complete
 from latentzarr.dataset.report import Report, VariableReport
-from latentzarr.dataset.storage import Location, location_of, open_root, place_of, quiet
+from latentzarr.dataset.storage import Location, location_of, metadata_bytes, open_root, place_of, quiet
 from latentzarr.dataset.tasks import BlockResult, BlockTask, cf_encoding
 from latentzarr.errors import VariableNotFoundError
 from latentzarr.metrics import ErrorStatistics
@@ -86,7 +86,7 @@ def verify(
     reports = [
         _report(n, original.variables[n], arrays.get(n), results.get(n), sizes.get(n, 0), problems.get(n, "")) for n in names
     ]
-    return Report(place_of(location), tuple(reports), time.perf_counter() - started)
+    return Report(place_of(location), tuple(reports), time.perf_counter() - started, metadata_bytes(location))
 
 
 def _is_blockwise(variable: xr.Variable) -> bool:

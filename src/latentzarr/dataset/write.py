@@ -31,7 +31,17 @@ from latentzarr.dataset.provenance import (
     without_record,
 )
 from latentzarr.dataset.report import Report, VariableReport
-from latentzarr.dataset.storage import Location, finish, location_of, open_root, place_of, prepare_target, quiet, writing
+from latentzarr.dataset.storage import (
+    Location,
+    finish,
+    location_of,
+    metadata_bytes,
+    open_root,
+    place_of,
+    prepare_target,
+    quiet,
+    writing,
+)
 from latentzarr.dataset.tasks import BlockResult, BlockTask, cf_encoding
 from latentzarr.errors import AlreadyLossyError, InvalidConfigError, StoreError, StoreExistsError
 from latentzarr.metrics import ErrorStatistics
@@ -126,7 +136,7 @@ def to_zarr(
         reports = tuple(_report(location, v, results.get(v.name), verify, problems.get(v.name, "")) for v in settled)
         report = Report(place_of(location), reports, time.perf_counter() - started).require()
         _finish(location, settled, report)
-    return report
+    return replace(report, metadata=metadata_bytes(location))
 
 
 def _check_plan(ds: xr.Dataset, plan: Plan) -> None:
