@@ -144,6 +144,8 @@ def with_step(chunk: LatticeChunk, flat: npt.NDArray[Any], step: float) -> Latti
     """The same chunk on a linear lattice with another step (for ``bound=none``), unless it would leave the format's range."""
     old = chunk.lattice
     assert isinstance(old, LinearLattice)
+    if not (np.isfinite(step) and np.isfinite(old.offset * old.step)):
+        return chunk
     lattice = LinearLattice(step, round(old.offset * old.step / step))
     if chunk.repetition != NO_REPETITION:
         flat = chunk.repetition.collapse(flat.reshape(chunk.geometry.shape)).reshape(-1)
