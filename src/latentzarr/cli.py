@@ -194,6 +194,7 @@ def verify(
     """Compare every value with the original. Exit code 0: all within their bounds; 1: not; 2: could not be compared."""
     from latentzarr.dataset.verify import verify as compare
 
+    _check_figure(figure)
     with _with_threads(threads), _open(original) as ds:
         report = compare(ds, store, variables=variable or None)
         _tell(report, json)
@@ -202,6 +203,23 @@ def verify(
                 _draw(ds, decoded, report, figure)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _check_figure(figure: Path | None) -> None:
+    """Before the work, not after it: a picture that cannot be written.
+
+    Raises
+    ------
+    InvalidConfigError
+    """
+    from latentzarr.errors import InvalidConfigError
+
+    if figure is None:
+        return
+    if not figure.absolute().parent.is_dir():
+        raise InvalidConfigError("the folder of the figure does not exist; make it first", place=str(figure))
+    if figure.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
+        raise InvalidConfigError("a figure is a .png, .pdf, .svg or .jpg file", place=str(figure))
 
 
 def _draw(ds: Any, decoded: Any, report: Any, path: Path) -> None:

@@ -110,12 +110,17 @@ def _outlying(numbers: npt.NDArray[Any]) -> Any:
     return None
 
 
+_FEW = 16  # values that are all alike tell little of how far off another is
+
+
 def _stands_off(numbers: npt.NDArray[Any], extreme: Any) -> bool:
     rest = numbers[numbers != extreme]
     if rest.size == 0:
         return False
     low, high, far = float(rest.min()), float(rest.max()), float(extreme)
-    return max(low - far, far - high) > 2.0 * (high - low) and high > low
+    if low == high and rest.size < _FEW:
+        return False
+    return max(low - far, far - high) > 2.0 * (high - low)
 
 
 def restore(values: npt.NDArray[Any], special: SpecialValues) -> npt.NDArray[Any]:

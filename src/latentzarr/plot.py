@@ -147,7 +147,7 @@ def _spectra(axis: Any, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], 
         )
     axis.set_xlim(wavelength.max(), 2)
     axis.set(title="power spectrum, mean over directions", xlabel="wavelength [grid steps]")
-    squared = f"({labels.units})²" if " " in labels.units else f"{labels.units}²"
+    squared = f"{labels.units}²" if labels.units.isalpha() else f"({labels.units})²"
     axis.set_ylabel(f"power of a wave [{squared}]" if labels.units else "power of a wave")
     ticks = [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
     axis.set_xticks([t for t in ticks if t <= wavelength.max()], [str(t) for t in ticks if t <= wavelength.max()])

@@ -32,9 +32,35 @@ def open_named(path: str) -> xr.Dataset:
     try:
         if "://" in path or Path(path).is_dir():
             return xr.open_dataset(path, engine="latentzarr", chunks={})
+        _refuse_groups(path)
         return xr.open_dataset(path)
     except LatentzarrError:
         raise
     except (OSError, ValueError, zarr.errors.BaseZarrError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise StoreError(f"cannot be opened as a data set: {first}", place=path) from error
+
+
+def _refuse_groups(path: str) -> None:
+    """Groups below the root would be left out without a word.
+
+    Raises
+    ------
+    StoreError
+        Naming them.
+    """
+    try:
+        import netCDF4
+    except ImportError:
+        return
+    try:
+        with netCDF4.Dataset(path) as file:
+            groups = list(file.groups)
+    except OSError:  # no netCDF file: xarray finds out what it is
+        return
+    if groups:
+        raise StoreError(
+            f"the file has the groups {', '.join(groups)}, which this command would leave out; write each from Python: "
+            "latentzarr.to_zarr(xr.open_dataset(path, group=...), store)",
+            place=path,
+        )

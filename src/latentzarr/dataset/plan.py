@@ -158,6 +158,24 @@ def _trial_cells(trial: Trial | None) -> list[str]:
     return [f"{trial.ratio:.1f}", time_text(trial.seconds), number_text(trial.max_abs_error), modes]
 
 
+def require_dataset(ds: Any) -> None:
+    """Refuse what is no data set of one group.
+
+    Raises
+    ------
+    InvalidConfigError
+        Saying how to make one of what was given.
+    """
+    if isinstance(ds, xr.DataTree):
+        groups = ", ".join(path for path in ds.groups if path != "/")
+        advice = "write tree[path].to_dataset() each"
+        raise InvalidConfigError(f"a data set of one group is written at a time, this tree has {groups}; {advice}")
+    if isinstance(ds, xr.DataArray):
+        raise InvalidConfigError(f"give a Dataset, not a DataArray: da.to_dataset(name={'t' if ds.name is None else ds.name!r})")
+    if not isinstance(ds, xr.Dataset):
+        raise InvalidConfigError(f"give an xarray.Dataset, not {type(ds).__name__}")
+
+
 def plan(
     ds: xr.Dataset,
     bounds: Bounds | None = None,
@@ -192,6 +210,9 @@ def plan(
     InvalidBoundError, InvalidConfigError
         For bounds that cannot be read, for a lossy bound on a coordinate, for sizes that do not fit.
     """
+    require_dataset(ds)
+    if bounds is not None and not isinstance(bounds, Mapping):
+        raise InvalidConfigError(f"bounds are given by variable, as in {{'t': '0.1 K'}}, not {bounds!r}")
     bounds = dict(bounds or {})
     chosen = model_of(model)
     _check_names(ds, bounds, chunks, shards)
@@ -235,7 +256,9 @@ def _parsed(ds: xr.Dataset, name: str, bound: str | float | ErrorBound) -> Error
         parsed.kind not in (BoundKind.ABSOLUTE, BoundKind.RANGE_RELATIVE) or variable.dtype.kind == "b"
     ):
         raise UnsupportedDtypeError(
-            f"a {parsed.kind} bound needs floats, this is {variable.dtype}; integers take an absolute one", place=name
+            f"a bound of {parsed} cannot be kept for {variable.dtype}; give 'lossless'"
+            + (" or an absolute bound" if variable.dtype.kind in "iu" else ""),
+            place=name,
         )
     return parsed
 

@@ -233,8 +233,8 @@ def already_lossy(variable: xr.Variable) -> str:
 class DecodedCodec(LatentCodec):
     """The codec values were decoded by, as an opened variable's encoding carries it; it warns when an array is made with it."""
 
-    def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:
-        """As any codec of ours, and warn.
+    def evolve_from_array_spec(self, array_spec: Any) -> Any:  # noqa: ARG002 - zarr passes it
+        """Called when an array is made with the codec, plain or inside shards: warn, and be an ordinary codec from then on.
 
         Warns
         -----
@@ -244,7 +244,7 @@ class DecodedCodec(LatentCodec):
         if self.bound.kind is not BoundKind.LOSSLESS:
             text = f"an array is saved with the lossy codec it was opened with ({self.bound}): {WAY_OUT}"
             warnings.warn(text, GenerationLossWarning, stacklevel=2)
-        super().validate(shape=shape, dtype=dtype, chunk_grid=chunk_grid)
+        return LatentCodec.from_config(self.config)
 
 
 def marked_decoded(encoding: Mapping[Any, Any]) -> dict[Any, Any]:

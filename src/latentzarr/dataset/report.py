@@ -156,7 +156,10 @@ class Report:
     def verdict(self) -> str:
         """The result in a sentence."""
         if not self.ok:
-            return "THE BOUND DOES NOT HOLD for " + ", ".join(v.name for v in self.variables if not v.ok) + "."
+            broken = [v.name for v in self.variables if not v.ok and v.statistics.violations]
+            other = [f"{v.name} ({v.problem})" for v in self.variables if not v.ok and not v.statistics.violations]
+            said = f"THE BOUND DOES NOT HOLD for {', '.join(broken)}." if broken else ""
+            return " ".join(filter(None, (said, f"Not as in the original: {', '.join(other)}." if other else "")))
         checked = sum(v.values for v in self.variables if v.checked)
         return f"All {checked:,} values checked are within their bounds." if checked else "No values were compared."
 
@@ -229,7 +232,7 @@ def _row(v: VariableReport) -> tuple[str, ...]:
     bound = "exact" if v.bound is None else str(v.bound)
     if v.words and v.bound is not None and v.words != bound:
         bound += f" ({v.words})"
-    check = "not compared" if not v.checked else "holds" if v.ok else v.problem or f"BROKEN at {s.violations} values"
+    check = v.problem or ("not compared" if not v.checked else "holds" if v.ok else f"BROKEN at {s.violations} values")
     head = (v.name, bound, byte_text(v.stored), number_text(v.ratio), number_text(v.ratio_float32), number_text(v.ratio_packed))
     modes = " ".join(f"{mode} {count}" for mode, count in v.modes.items())
     lossy = v.checked and v.bound is not None and v.bound.kind is not BoundKind.LOSSLESS

@@ -105,15 +105,23 @@ def _mismatch(original: xr.Variable, stored: xr.Variable, array: zarr.Array[Any]
 
 def _task(location: Location, name: str, stored: xr.Variable, array: zarr.Array[Any], coded: Coded | None) -> BlockTask:
     if coded is not None:
-        block, bound = coded.shard or coded.chunk, coded.config.bound
+        block = coded.shard or coded.chunk
     else:
         chunks = default_chunks(array.shape, array.dtype.itemsize)
-        block, bound = array.shards or default_shards(array.shape, chunks, array.dtype.itemsize) or chunks, None
+        block = array.shards or default_shards(array.shape, chunks, array.dtype.itemsize) or chunks
     encoding = cf_encoding(stored)
     if coded is not None and not {"scale_factor", "add_offset"} & set(encoding):
         encoding = {}
     dims = tuple(map(str, stored.dims))
-    return BlockTask(location, name, dims, block, bound, encoding, write=False)
+    return BlockTask(location, name, dims, block, _bound_of(array, coded), encoding, write=False)
+
+
+def _bound_of(array: zarr.Array[Any], coded: Coded | None) -> ErrorBound | None:
+    """The bound an array promises: its codec's; of a decoded copy the one in its attributes; else None, exact."""
+    if coded is not None:
+        return coded.config.bound
+    record = lossy_record(array.attrs.asdict())
+    return None if record is None else record.bound
 
 
 def _report(
@@ -121,7 +129,7 @@ def _report(
 ) -> VariableReport:
     coded = None if array is None else coded_array(array)
     record = None if array is None else lossy_record(array.attrs.asdict())
-    bound: ErrorBound | None = None if coded is None else coded.config.bound
+    bound = None if array is None else _bound_of(array, coded)
     return VariableReport(
         name,
         bound,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import dask.array
+import numpy as np
 import xarray as xr
 import zarr
 from zarr.core.sync import sync
@@ -260,7 +261,15 @@ def _encoding(source: xr.Variable, planned: VariablePlan) -> dict[str, Any]:
     if planned.bound is None or not planned.blockwise:
         kept = cf_encoding(source)
         return kept if planned.dtype[1:] != "O" else {k: v for k, v in kept.items() if k != "dtype"}
-    return {"fill_value": source.attrs["_FillValue"]} if "_FillValue" in source.attrs else {}
+    if "_FillValue" in source.attrs:
+        return {"fill_value": source.attrs["_FillValue"]}
+    declared = source.encoding.get("_FillValue")
+    if source.dtype.kind not in "iu" or declared is None or {"scale_factor", "add_offset"} & set(source.encoding):
+        return {}  # of floats it stands for NaN already, of packed numbers it is no value of these
+    limits = np.iinfo(source.dtype)
+    if not limits.min <= declared <= limits.max:
+        return {}
+    return {"_FillValue": source.dtype.type(declared), "fill_value": int(declared)}
 
 
 def _task(ds: xr.Dataset, location: Location, planned: VariablePlan, *, verify: bool, resume: bool) -> BlockTask:
