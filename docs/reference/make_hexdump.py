@@ -1,4 +1,4 @@
-"""Rewrites the worked frame of `format.md` (section 13) from a frame coded here, so that the page cannot disagree with the code.
+"""Rewrites the worked frame of `format.md` (section 14) from a frame coded here, so that the page cannot disagree with the code.
 
     python docs/reference/make_hexdump.py
 
@@ -48,25 +48,25 @@ def fields(frame: bytes) -> Iterator[tuple[int, int, str]]:
         start = cursor.at
         return field(start, f"{name} {read()}")
 
-    for size, text in [(2, "magic `Lz`"), (1, "format version 1"), (1, "mode 3: cubic"), (1, "dtype 9: float32, C order")]:
+    for size, text in [
+        (2, "magic `Lz`"),
+        (1, "format version 2"),
+        (1, "mode 3: cubic; bound kind 1: absolute"),
+        (1, "dtype 9: float32, C order"),
+        (4, "checksum"),
+    ]:
         cursor.take(size)
         yield field(cursor.at - size, text)
-    cursor.byte()
-    yield field(cursor.at - 1, "bound kind 1: absolute")
-    yield number("bound value", cursor.float64)
-    cursor.take(8)
-    yield field(cursor.at - 8, "no model")
-    cursor.take(4)
-    yield field(cursor.at - 4, "checksum")
     yield number("number of dimensions", cursor.varint)
     yield number("rows", cursor.varint)
     yield number("columns", cursor.varint)
-    assert cursor.byte() == 0b10010
+    yield number("bound value", lambda: float(np.frombuffer(cursor.take(4), "<f4")[0]))
+    assert cursor.varint() == 0b10010
     yield field(cursor.at - 1, "flags: mask, adaptation")
     yield number("offset", cursor.signed_varint)
     yield number("slack", cursor.byte)
-    yield number("root class", cursor.byte)
-    yield number("lanes 2 to the power of", cursor.byte)
+    both = cursor.byte()
+    yield field(cursor.at - 1, f"root class {2 * (both & 31)}, lanes 2 to the power of {both >> 5}")
     start = cursor.at
     mask = cursor.varint()
     yield field(start, f"mask: {mask} bytes")
@@ -77,14 +77,11 @@ def fields(frame: bytes) -> Iterator[tuple[int, int, str]]:
     for name in ("stride 1", "stride 2", "strides 4 and more"):
         cursor.take(16)
         yield field(cursor.at - 16, f"adaptation: table of each context, {name}")
-    start = cursor.at
-    words = cursor.varint()
-    yield field(start, f"number of words {words}")
     cursor.take(4)
     yield field(cursor.at - 4, f"state of lane 0: {int.from_bytes(frame[cursor.at - 4 : cursor.at], 'little'):#x}")
-    cursor.take(2 * words)
-    yield field(cursor.at - 2 * words, "words")
-    assert cursor.left == 0
+    words = cursor.left
+    cursor.take(words)
+    yield field(cursor.at - words, "words")
 
 
 def _table(values: npt.NDArray[Any]) -> str:

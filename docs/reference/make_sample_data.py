@@ -18,9 +18,10 @@ import zarr
 from zarr.codecs import ShardingCodec
 
 from latentzarr import ErrorBound, LatentCodec, Model
-from latentzarr.bitstream.tables import fixed_tables
+from latentzarr.bitstream.tables import FrequencyTables, fixed_tables
+from latentzarr.geometry import Order, PassKind
 from latentzarr.models.card import ModelCard
-from latentzarr.models.network import IntegerNetwork, NetworkSet
+from latentzarr.models.network import REFERENCE_INPUTS, SPATIAL_INPUTS, IntegerNetwork, NetworkSet
 
 HERE = Path(__file__).parent
 ARRAY, EXPECTED, EXAMPLES = HERE / "sample_data" / "array", HERE / "sample_data" / "expected.npy", HERE / "examples"
@@ -34,14 +35,17 @@ def _weights(shape: tuple[int, int], largest: int) -> npt.NDArray[np.int16]:
 
 def small_model() -> Model:
     """Networks with 8 units a layer, which correct the middle of the neighbours a little."""
-    networks = []
-    for inputs in (25, 25, 37, 37):
+
+    def network(inputs: int) -> IntegerNetwork:
         stride = np.arange(12)[:, None]
         b1 = (20000 + 512 * stride + 100 * np.arange(8)).astype(np.int32)
         b3 = np.concatenate([0 * stride, 4096 - 512 * stride], axis=1).astype(np.int32)
         w1, w2, w3 = _weights((8, inputs), 20), _weights((8, 8), 9), _weights((2, 8), 4)
-        networks.append(IntegerNetwork(w1, b1, w2, np.full(8, 3000, np.int32), w3, b3))
-    return Model.build(NetworkSet(*networks), fixed_tables(), ModelCard("sample", training="none: made from a formula"))
+        return IntegerNetwork(w1, b1, w2, np.full(8, 3000, np.int32), w3, b3)
+
+    networks = [tuple(network(n) for _ in PassKind) for n in (SPATIAL_INPUTS, REFERENCE_INPUTS[Order.THREE_PASSES])]
+    tables = FrequencyTables.from_costs(np.tile(fixed_tables().costs, (4 * len(PassKind), 1)))
+    return Model.build(NetworkSet(*networks), tables, ModelCard("sample", training="none: made from a formula"))
 
 
 def sample_values() -> npt.NDArray[np.float32]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from latentzarr.models.weights import Model, load_model, save_model
     from latentzarr.training.fit import fit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PLACES = {
     "BoundKind": "bounds",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -39,7 +39,8 @@ class ErrorBound:
     4. ``lossless``: every bit equal; ``value`` is 0.
     5. ``none``: nothing is promised; ``value`` > 0 is the root mean square error aimed at, in the units of the data.
 
-    Whatever the kind, NaN, +inf and -inf stay where they are.
+    Whatever the kind, NaN, +inf and -inf stay where they are. With ``zeros``, zeros do, too (dry stays dry): nothing that was 0
+    becomes anything else. Lossless and relative bounds keep them anyway, and have no such mark.
 
     Raises
     ------
@@ -49,6 +50,7 @@ class ErrorBound:
 
     kind: BoundKind
     value: float = 0.0
+    zeros: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.kind not in set(BoundKind):
@@ -57,6 +59,8 @@ class ErrorBound:
         if isinstance(self.value, bool) or not isinstance(self.value, (int, float, np.integer, np.floating)):
             raise InvalidBoundError(f"a bound is a number, not {self.value!r}")
         object.__setattr__(self, "value", float(self.value))
+        if self.kind in (BoundKind.LOSSLESS, BoundKind.RELATIVE):
+            object.__setattr__(self, "zeros", False)
         if self.kind is BoundKind.LOSSLESS:
             if self.value != 0.0:
                 raise InvalidBoundError(f"a lossless bound has no value, got {self.value}")
@@ -103,22 +107,29 @@ class ErrorBound:
         if self.kind is not BoundKind.RANGE_RELATIVE:
             return self
         value = self.value * (float(maximum) - float(minimum))
-        return ErrorBound.absolute(value) if math.isfinite(value) and value > 0.0 else ErrorBound.lossless()
+        if not (math.isfinite(value) and value > 0.0):
+            return ErrorBound.lossless()
+        return ErrorBound(BoundKind.ABSOLUTE, value, self.zeros)
+
+    def with_exact_zeros(self) -> ErrorBound:
+        """The same bound, with zeros kept as they are."""
+        return replace(self, zeros=True)
 
     def with_value(self, value: float) -> ErrorBound:
         """The same kind of bound at another value."""
         return replace(self, value=value)
 
     def __str__(self) -> str:
+        zeros = ", exact zeros" if self.zeros else ""
         match self.kind:
             case BoundKind.LOSSLESS:
                 return "lossless"
             case BoundKind.NONE:
-                return f"no bound, RMSE {self.value:g}"
+                return f"no bound, RMSE {self.value:g}{zeros}"
             case BoundKind.ABSOLUTE:
-                return f"{self.value:g} absolute"
+                return f"{self.value:g} absolute{zeros}"
             case BoundKind.RANGE_RELATIVE:
-                return f"{100 * self.value:g} % of range"
+                return f"{100 * self.value:g} % of range{zeros}"
             case _:
                 return f"{100 * self.value:g} % relative"
 
@@ -128,6 +139,7 @@ _TEXT = re.compile(rf"^\s*{_NUMBER}\s*(?P<percent>%)?\s*(?P<words>.*?)\s*$", re.
 _RANGE_WORDS = {"of range", "range", "of the range", "range_relative", "range-relative"}
 _RELATIVE_WORDS = {"relative", "rel", "pointwise", "of value", "pointwise relative"}
 _ABSOLUTE_WORDS = {"", "absolute", "abs"}
+_ZERO_WORDS = {"exact zeros", "zeros exact", "keep zeros"}
 _NONE_WORDS = {"rmse", "rms", "none"}
 
 
@@ -138,7 +150,8 @@ def parse_bound(text: str | float | ErrorBound, units: str | None = None) -> Err
     ----------
     text : str, float or ErrorBound
         ``"0.1"``, ``"0.1 K"``, ``"1% of range"``, ``"1%"`` (of range), ``"2% relative"``, ``"0.02 relative"``,
-        ``"0.1 rmse"`` (no bound, aims at it), ``"lossless"``. A plain number is absolute.
+        ``"0.1 rmse"`` (no bound, aims at it), ``"lossless"``. A plain number is absolute. ``", exact zeros"`` behind any of
+        them keeps zeros as they are.
     units : str, optional
         Units of the variable. A unit in the text must be the same; nothing is converted.
 
@@ -151,6 +164,9 @@ def parse_bound(text: str | float | ErrorBound, units: str | None = None) -> Err
         return text
     if not isinstance(text, str):
         return ErrorBound.absolute(text)
+    head, comma, tail = text.rpartition(",")
+    if comma and " ".join(tail.lower().split()) in _ZERO_WORDS:
+        return parse_bound(head, units).with_exact_zeros()
     if text.strip().lower() in ("lossless", "exact"):
         return ErrorBound.lossless()
     found = _TEXT.match(text)
@@ -205,13 +221,14 @@ def violations(original: npt.NDArray[Any], decoded: npt.NDArray[Any], bound: Err
     with np.errstate(invalid="ignore"):  # signalling NaN
         x64, y64 = x.astype(np.float64), y.astype(np.float64)
     finite = np.isfinite(x64)
+    moved = (x64 == 0) & (y64 != 0) if bound.zeros else np.zeros(x.shape, bool)
     same_special = (np.isnan(x64) & np.isnan(y64)) | (x64 == y64)
     if bound.kind is BoundKind.NONE:
-        return np.where(finite, ~np.isfinite(y64), ~same_special)
+        return np.where(finite, ~np.isfinite(y64) | moved, ~same_special)
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(x64 - y64)
         limit = bound.value if bound.kind is BoundKind.ABSOLUTE else bound.value * np.abs(x64)
-        return np.where(finite, ~(error <= limit), ~same_special)
+        return np.where(finite, ~(error <= limit) | moved, ~same_special)
 
 
 def _bits(x: npt.NDArray[Any]) -> npt.NDArray[np.unsignedinteger[Any]]:
@@ -220,11 +237,12 @@ def _bits(x: npt.NDArray[Any]) -> npt.NDArray[np.unsignedinteger[Any]]:
 
 
 def _integer_violations(x: npt.NDArray[Any], y: npt.NDArray[Any], bound: ErrorBound) -> npt.NDArray[np.bool_]:
+    moved = (x == 0) & (y != 0) if bound.zeros else np.zeros(x.shape, bool)
     if bound.kind is BoundKind.NONE:
-        return np.zeros(x.shape, bool)
+        return moved
     larger = np.maximum(x, y).astype(np.uint64)
     error = larger - np.minimum(x, y).astype(np.uint64)  # exact in wrap-around arithmetic
     if bound.kind is BoundKind.ABSOLUTE:
-        return error > np.uint64(min(math.floor(bound.value), 2**64 - 1))
+        return (error > np.uint64(min(math.floor(bound.value), 2**64 - 1))) | moved
     magnitude = np.where(x < 0, np.uint64(0) - x.astype(np.uint64), x.astype(np.uint64))
     return error.astype(np.float64) > bound.value * magnitude.astype(np.float64)

@@ -32,6 +32,7 @@ ShardOption = Annotated[list[str] | None, typer.Option("--shard", help="DIMENSIO
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="Digest of a model, or a model file; the shipped one by default.")
 ]
+EffortOption = Annotated[str, typer.Option("--effort", help="fast, normal or max: how much time coding may take.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=0, help="Chunks worked on at the same time; 0: one for each core.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing store.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -127,6 +128,7 @@ def plan(
     chunk: ChunkOption = None,
     shard: ShardOption = None,
     model: ModelOption = None,
+    effort: EffortOption = "normal",
     trial_chunks: Annotated[int, typer.Option(min=0, help="Chunks to try of each variable.")] = 3,
     threads: ThreadsOption = 0,
     json: JsonOption = False,
@@ -137,7 +139,9 @@ def plan(
     sizes = _sizes(chunk, "--chunk"), _sizes(shard, "--shard")
     with _with_threads(threads), _open(source) as ds:
         bounds = _pairs(bound, "--bound")
-        made = make_plan(ds, bounds, chunks=sizes[0], shards=sizes[1], model=_model(model), trial_chunks=trial_chunks)
+        made = make_plan(
+            ds, bounds, chunks=sizes[0], shards=sizes[1], model=_model(model), effort=effort, trial_chunks=trial_chunks
+        )
     if json:
         typer.echo(made.to_json())
         return
@@ -153,6 +157,7 @@ def encode(
     chunk: ChunkOption = None,
     shard: ShardOption = None,
     model: ModelOption = None,
+    effort: EffortOption = "normal",
     threads: ThreadsOption = 0,
     overwrite: OverwriteOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Finish a write that was cut off.")] = False,
@@ -165,7 +170,7 @@ def encode(
     sizes = _sizes(chunk, "--chunk"), _sizes(shard, "--shard")
     with _with_threads(threads), _open(source) as ds:
         report = to_zarr(
-            ds, target, _pairs(bound, "--bound"), chunks=sizes[0], shards=sizes[1], model=_model(model),
+            ds, target, _pairs(bound, "--bound"), chunks=sizes[0], shards=sizes[1], model=_model(model), effort=effort,
             overwrite=overwrite, resume=resume, recode=recode,
         )  # fmt: skip
     _tell(report, json)
@@ -302,11 +307,11 @@ def models_list() -> None:
 
 @models_app.command("show")
 @clean
-def models_show(model: Annotated[str, typer.Argument(help="A digest, a file, or 'default'.")] = "default") -> None:
+def models_show(model: Annotated[str, typer.Argument(help="A digest, a file, or fast, normal or max.")] = "normal") -> None:
     """Show a model's card: what it was trained on, its licence, what was measured."""
-    from latentzarr.models.store import default_model
+    from latentzarr.models.store import SHIPPED, shipped_model
 
-    found = default_model() if model == "default" else _model(model)
+    found = shipped_model(model) if model in SHIPPED else _model(model)
     typer.echo(f"digest         {found.digest}\nbytes          {len(found.blob)}")
     card = found.card
     for name in ("name", "architecture", "training", "licence", "parent"):

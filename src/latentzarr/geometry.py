@@ -1,8 +1,9 @@
 """The order in which a chunk is visited: coarse to fine, and which decoded neighbours each new value sees.
 
 A chunk is read as ``slices x rows x columns``. Every 64th row and column is the root. Each level halves the stride: first
-the missing rows at the known columns, then the missing columns at all known rows. `docs/reference/format.md` section 5 is
-the normative text; this file and the reference decoder both follow it.
+the missing rows at the known columns, then the missing columns, all at once (order 1) or first in the old rows and then at
+the crossings with the new ones, which so see all eight values around them (order 2). `docs/reference/format.md` section 5
+is the normative text; this file and the reference decoder both follow it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache
 
 import numpy as np
@@ -20,11 +22,15 @@ from latentzarr.errors import InvalidConfigError
 __all__ = [
     "COARSEST_STRIDE",
     "COLUMN_NEIGHBOURS",
+    "CROSSING_NEIGHBOURS",
+    "GRADES",
     "NEIGHBOURS",
     "ROW_NEIGHBOURS",
     "ChunkGeometry",
+    "Order",
     "SMALLEST_SLICE",
     "Pass",
+    "PassKind",
     "default_geometry",
     "passes",
 ]
@@ -47,6 +53,41 @@ COLUMN_NEIGHBOURS = (
     (-2, -1), (-2, 1), (2, -1), (2, 1), (-1, -3), (-1, 3), (1, -3), (1, 3),
 )  # fmt: skip
 """Offsets (row, column) in strides of the neighbours of a value in a new column, nearest first."""
+
+CROSSING_NEIGHBOURS = (
+    (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1),
+    (0, -3), (0, 3), (-3, 0), (3, 0), (-2, -1), (-2, 1), (2, -1), (2, 1),
+)  # fmt: skip
+"""Offsets (row, column) in strides of the neighbours of a value in a new row and a new column, nearest first."""
+
+
+class Order(IntEnum):
+    """How many kinds of passes a level has; frames of format version 1 have order 1, those of version 2 order 2."""
+
+    TWO_PASSES = 1
+    THREE_PASSES = 2
+
+    @property
+    def kinds(self) -> int:
+        """Kinds of passes."""
+        return self + 1
+
+    @property
+    def groups(self) -> int:
+        """Groups of passes that share tables: stride 1, 2, or more, by kind."""
+        return 3 * self.kinds
+
+
+GRADES = ((16, 0), (13, 5), (11, 9), (10, 11), (9, 13), (8, 16))
+"""Order 2: by level, the size of a quantum in sixteenths of a whole one, and 16 times log2 of how many times smaller it is."""
+
+
+class PassKind(IntEnum):
+    """Which values a pass adds."""
+
+    ROWS = 0
+    COLUMNS = 1
+    CROSSINGS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +152,10 @@ class Pass:
     ----------
     level : int
         log2 of the stride, 5 to 0.
-    columns_pass : bool
-        False: new rows at known columns. True: new columns at all known rows.
+    kind : PassKind
+        New rows at known columns; new columns at all known rows (order 1) or at those of the level above (order 2); new
+        columns in new rows.
+    order : Order
     rows : int32 array, shape (r,)
         Row index of each new row of values.
     columns : int32 array, shape (c,)
@@ -123,7 +166,8 @@ class Pass:
     """
 
     level: int
-    columns_pass: bool
+    kind: PassKind
+    order: Order
     rows: npt.NDArray[np.int32]
     columns: npt.NDArray[np.int32]
     neighbour_rows: npt.NDArray[np.int32]
@@ -131,8 +175,16 @@ class Pass:
 
     @property
     def group(self) -> int:
-        """Which of the 6 groups of frequency tables the pass uses: stride 1, 2, or more; rows or columns."""
-        return 2 * min(self.level, 2) + self.columns_pass
+        """Which group of frequency tables the pass uses: stride 1, 2, or more, by kind."""
+        return self.order.kinds * min(self.level, 2) + self.kind
+
+    def grade(self, *, snap: bool) -> tuple[int, int]:
+        """Size of a quantum in lattice units, and 16 times log2 of how many times smaller than a whole one it is.
+
+        Coarse levels have finer quanta, since what is wrong there is wrong in all that is predicted from it; exact integers
+        and order 1 have whole quanta everywhere.
+        """
+        return GRADES[0] if snap or self.order is Order.TWO_PASSES else GRADES[self.level]
 
     @property
     def size(self) -> int:
@@ -152,14 +204,18 @@ def _mirrored(index: npt.NDArray[np.int64], offset: int, stride: int, size: int)
     return np.where(result < 0, index, result).astype(np.int32)
 
 
-def _make(level: int, columns_pass: bool, height: int, width: int) -> Pass:
+def _make(level: int, kind: PassKind, order: Order, height: int, width: int) -> Pass:
     stride = 1 << level
-    rows = np.arange(0, height, stride) if columns_pass else np.arange(stride, height, 2 * stride)
-    columns = np.arange(stride, width, 2 * stride) if columns_pass else np.arange(0, width, 2 * stride)
-    offsets = COLUMN_NEIGHBOURS if columns_pass else ROW_NEIGHBOURS
+    if kind is PassKind.COLUMNS:
+        rows = np.arange(0, height, stride if order is Order.TWO_PASSES else 2 * stride)
+    else:
+        rows = np.arange(stride, height, 2 * stride)
+    columns = np.arange(0 if kind is PassKind.ROWS else stride, width, 2 * stride)
+    offsets = (ROW_NEIGHBOURS, COLUMN_NEIGHBOURS, CROSSING_NEIGHBOURS)[kind]
     return Pass(
         level,
-        columns_pass,
+        kind,
+        order,
         rows.astype(np.int32),
         columns.astype(np.int32),
         np.stack([_mirrored(rows, dy, stride, height) for dy, _ in offsets]),
@@ -167,29 +223,32 @@ def _make(level: int, columns_pass: bool, height: int, width: int) -> Pass:
     )
 
 
-def _made(height: int, width: int, finest_level: int) -> Iterator[Pass]:
+def _made(height: int, width: int, order: Order, finest_level: int) -> Iterator[Pass]:
     for level in reversed(range(finest_level, LEVELS)):
         if 1 << level < height:
-            yield _make(level, False, height, width)
+            yield _make(level, PassKind.ROWS, order, height, width)
         if 1 << level < width:
-            yield _make(level, True, height, width)
+            yield _make(level, PassKind.COLUMNS, order, height, width)
+        if order is Order.THREE_PASSES and 1 << level < min(height, width):
+            yield _make(level, PassKind.CROSSINGS, order, height, width)
 
 
 @lru_cache(maxsize=64)
-def _kept(height: int, width: int) -> tuple[Pass, ...]:
-    return tuple(_made(height, width, 0))
+def _kept(height: int, width: int, order: Order) -> tuple[Pass, ...]:
+    return tuple(_made(height, width, order, 0))
 
 
-def passes(height: int, width: int, finest_level: int = 0) -> Iterator[Pass]:
+def passes(height: int, width: int, order: Order = Order.THREE_PASSES, finest_level: int = 0) -> Iterator[Pass]:
     """The passes over a slice, coarse to fine, down to stride ``2**finest_level``.
 
     Parameters
     ----------
     height, width : int
         Rows and columns of a slice.
+    order : Order
     finest_level : int
         0 decodes everything; ``k`` stops when every ``2**k``-th row and column is known.
     """
     if height + width > _LARGEST_KEPT:  # as large as the values themselves in long series: made one after the other
-        return _made(height, width, finest_level)
-    return (p for p in _kept(height, width) if p.level >= finest_level)
+        return _made(height, width, order, finest_level)
+    return (p for p in _kept(height, width, order) if p.level >= finest_level)

@@ -55,7 +55,7 @@ class SpecialValues:
         return bool(self.planes.special)
 
 
-def split_special(values: npt.NDArray[Any], fill_value: Any, *, logarithmic: bool) -> SpecialValues:
+def split_special(values: npt.NDArray[Any], fill_value: Any, *, logarithmic: bool, zeros: bool = False) -> SpecialValues:
     """Find the special values of a chunk.
 
     Parameters
@@ -65,6 +65,9 @@ def split_special(values: npt.NDArray[Any], fill_value: Any, *, logarithmic: boo
         The array's fill value; finite ones become a plane, so that padding and declared missing values stay exact.
     logarithmic : bool
         Whether zeros and signs need planes (pointwise relative bounds).
+    zeros : bool
+        Whether zeros are special. Integers have one plane for a fill value and none for zeros, so theirs are special only where
+        the fill value does not occur.
     """
     found: list[tuple[Plane, npt.NDArray[np.bool_]]] = []
     fill = b""
@@ -80,15 +83,17 @@ def split_special(values: npt.NDArray[Any], fill_value: Any, *, logarithmic: boo
         with np.errstate(invalid="ignore", over="ignore"):  # a fill value of another dtype, which no value can equal
             fill_value = np.asarray(fill_value).astype(values.dtype)
     if fill_value is None or not (values == fill_value).any():
-        fill_value = _outlying(values[finite] if not finite.all() else values)
+        integer_zeros = zeros and values.dtype.kind != "f"
+        fill_value = values.dtype.type(0) if integer_zeros else _outlying(values[finite] if not finite.all() else values)
     if fill_value is not None:
         scalar = np.asarray(fill_value)
-        if np.isfinite(scalar) and (logarithmic is False or scalar != 0):
+        if np.isfinite(scalar) and (scalar != 0 or not (logarithmic or (zeros and values.dtype.kind == "f"))):
             filled = values == scalar
             found.append((Plane.FILL, filled))
             fill = scalar.astype(scalar.dtype.newbyteorder("<")).tobytes()
-    if logarithmic:
+    if logarithmic or (zeros and values.dtype.kind == "f"):
         found.append((Plane.ZERO, values == 0))
+    if logarithmic:
         found.append((Plane.NEGATIVE, finite & (values < 0) & ~filled))
     kept = [(p, b) for p, b in found if b.any()]
     planes = Plane(sum(p for p, _ in kept))

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from latentzarr.bitstream.frame import Mode
 from latentzarr.bounds import ErrorBound
 from latentzarr.codec.predictor import CubicPredictor, Prediction, Predictor, SliceStates
-from latentzarr.geometry import Pass
+from latentzarr.geometry import Order, Pass
+from latentzarr.slices import Visit
 
 __all__ = [
     "DTYPES",
@@ -233,8 +234,9 @@ class Zeros:
     """Predicts nothing at all."""
 
     mode: Mode = Mode.NEURAL
+    order: Order = Order.THREE_PASSES
 
-    def predict(self, states: SliceStates, step: Pass, index: int) -> Prediction:
+    def predict(self, states: SliceStates, step: Pass, visit: Visit) -> Prediction:
         """See `latentzarr.codec.predictor.Predictor`."""
         return Prediction(np.zeros(step.size, np.int32), np.zeros(step.size, np.uint8))
 
@@ -244,10 +246,11 @@ class Negated:
     """Predicts the opposite of what is likely, and is sure of it."""
 
     mode: Mode = Mode.NEURAL
+    order: Order = Order.THREE_PASSES
 
-    def predict(self, states: SliceStates, step: Pass, index: int) -> Prediction:
+    def predict(self, states: SliceStates, step: Pass, visit: Visit) -> Prediction:
         """See `latentzarr.codec.predictor.Predictor`."""
-        found = CubicPredictor().predict(states, step, index)
+        found = CubicPredictor().predict(states, step, visit)
         return Prediction(-found.centre, (15 - np.minimum(found.classes, 15)).astype(np.uint8))
 
 
@@ -256,9 +259,10 @@ class Noise:
     """Predicts something else each time it is asked: no reader could follow."""
 
     mode: Mode = Mode.NEURAL
+    order: Order = Order.THREE_PASSES
     generator: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1))
 
-    def predict(self, states: SliceStates, step: Pass, index: int) -> Prediction:
+    def predict(self, states: SliceStates, step: Pass, visit: Visit) -> Prediction:
         """See `latentzarr.codec.predictor.Predictor`."""
         draw = self.generator.integers
         return Prediction(draw(-1000, 1000, step.size, np.int32), draw(0, 64, step.size, np.uint8))
@@ -269,10 +273,11 @@ class Extreme:
     """Predicts the ends of the range, alternating or always the same, or what lies beyond them."""
 
     mode: Mode = Mode.NEURAL
+    order: Order = Order.THREE_PASSES
     value: int = 2**29
     alternate: bool = False
 
-    def predict(self, states: SliceStates, step: Pass, index: int) -> Prediction:
+    def predict(self, states: SliceStates, step: Pass, visit: Visit) -> Prediction:
         """See `latentzarr.codec.predictor.Predictor`."""
         centre = np.full(step.size, self.value, np.int32)
         if self.alternate:
@@ -285,8 +290,9 @@ class NotANumber:
     """Predicts NaN, which no integer array can hold."""
 
     mode: Mode = Mode.NEURAL
+    order: Order = Order.THREE_PASSES
 
-    def predict(self, states: SliceStates, step: Pass, index: int) -> Prediction:
+    def predict(self, states: SliceStates, step: Pass, visit: Visit) -> Prediction:
         """See `latentzarr.codec.predictor.Predictor`."""
         nan: Any = np.full(step.size, np.nan)
         return Prediction(nan, np.zeros(step.size, np.uint8))
@@ -297,8 +303,9 @@ class WrongShape:
     """Predicts one value too few."""
 
     mode: Mode = Mode.NEURAL
+    order: Order = Order.THREE_PASSES
 
-    def predict(self, states: SliceStates, step: Pass, index: int) -> Prediction:
+    def predict(self, states: SliceStates, step: Pass, visit: Visit) -> Prediction:
         """See `latentzarr.codec.predictor.Predictor`."""
         return Prediction(np.zeros(step.size - 1, np.int32), np.zeros(step.size - 1, np.uint8))
 
@@ -308,12 +315,13 @@ class Drifting:
     """Right at first, a little further off with every call: what a float network does between two machines."""
 
     mode: Mode = Mode.NEURAL
+    order: Order = Order.THREE_PASSES
     calls: int = 0
 
-    def predict(self, states: SliceStates, step: Pass, index: int) -> Prediction:
+    def predict(self, states: SliceStates, step: Pass, visit: Visit) -> Prediction:
         """See `latentzarr.codec.predictor.Predictor`."""
         self.calls += 1
-        found = CubicPredictor().predict(states, step, index)
+        found = CubicPredictor().predict(states, step, visit)
         return Prediction((found.centre + self.calls // 8).astype(np.int32), found.classes)
 
 
@@ -322,24 +330,25 @@ class Raising:
     """Fails after some calls. Encoding fails with it: an error is no wrong frame."""
 
     mode: Mode = Mode.NEURAL
+    order: Order = Order.THREE_PASSES
     after: int = 0
 
-    def predict(self, states: SliceStates, step: Pass, index: int) -> Prediction:
+    def predict(self, states: SliceStates, step: Pass, visit: Visit) -> Prediction:
         """See `latentzarr.codec.predictor.Predictor`."""
         self.after -= 1
         if self.after < 0:
             raise RuntimeError("this predictor fails on purpose")
-        return Zeros().predict(states, step, index)
+        return Zeros().predict(states, step, visit)
 
 
-HOSTILE_PREDICTORS: dict[str, Callable[[Mode], Predictor]] = {
+HOSTILE_PREDICTORS: dict[str, Callable[[Mode, Order], Predictor]] = {
     "zeros": Zeros,
     "negated": Negated,
     "noise": Noise,
     "highest": Extreme,
-    "lowest": lambda mode: Extreme(mode, -(2**29)),
-    "alternating": lambda mode: Extreme(mode, 2**29, alternate=True),
-    "beyond": lambda mode: Extreme(mode, 2**31 - 1),
+    "lowest": lambda mode, order: Extreme(mode, order, -(2**29)),
+    "alternating": lambda mode, order: Extreme(mode, order, 2**29, alternate=True),
+    "beyond": lambda mode, order: Extreme(mode, order, 2**31 - 1),
     "not_a_number": NotANumber,
     "wrong_shape": WrongShape,
     "drifting": Drifting,

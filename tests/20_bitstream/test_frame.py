@@ -23,6 +23,7 @@ from latentzarr.bitstream.frame import (
     parse_frame,
     read_header,
     section_checks_out,
+    stored_bound,
 )
 from latentzarr.bounds import ErrorBound
 from latentzarr.errors import (
@@ -39,27 +40,33 @@ from latentzarr.testing import DTYPES
 
 DIGEST = bytes(range(8))
 F4 = np.dtype("f4")
-PLACES = {"magic": 0, "version": 2, "mode": 3, "dtype": 4, "kind": 5, "bound": 6, "digest": 14, "crc": 22, "shape": 26}
+PLACES = {
+    1: {"version": 2, "mode": 3, "dtype": 4, "kind": 5, "bound": 6, "digest": 14, "shape": 26},
+    2: {"version": 2, "mode": 3, "dtype": 4, "shape": 9},
+}
+CHECKSUM_AT = {1: 22, 2: 5}
 
 
 def resealed(frame, **changes):
     """A frame with some fields of its fixed part changed and a checksum that says all is well."""
     data = bytearray(frame)
     for name, value in changes.items():
-        data[PLACES[name] : PLACES[name] + len(value)] = value
-    data[22:26] = struct.pack("<I", google_crc32c.extend(google_crc32c.value(bytes(data[:22])), bytes(data[26:])))
+        place = PLACES[frame[2]][name]
+        data[place : place + len(value)] = value
+    at = CHECKSUM_AT.get(data[2], 22)
+    data[at : at + 4] = struct.pack("<I", google_crc32c.extend(google_crc32c.value(bytes(data[:at])), bytes(data[at + 4 :])))
     return bytes(data)
 
 
-def header(mode=Mode.RAW, dtype=F4, shape=(4, 5), bound=None, fortran=False):
-    return FrameHeader(mode, np.dtype(dtype), fortran, bound or ErrorBound.absolute(0.5), DIGEST, shape)
+def header(mode=Mode.RAW, dtype=F4, shape=(4, 5), bound=None, fortran=False, version=1):
+    return FrameHeader(mode, np.dtype(dtype), fortran, bound or ErrorBound.absolute(0.5), DIGEST, shape, version=version)
 
 
 def hierarchy(shape=(4, 5), words=(6,), **changes):
     fields = {
         "geometry": default_geometry(shape),
         "offset": -3,
-        "root_class": 7,
+        "root_class": 8,
         "lanes": 2,
         "sections": tuple(Section(w) for w in words),
         "lattice": LatticeHeader(slack=20),
@@ -78,6 +85,8 @@ def sample_frames():
     none = hierarchy(lattice=LatticeHeader(step=0.25))
     log = hierarchy(lattice=LatticeHeader(log_step=12345))
     packed = hierarchy(lattice=LatticeHeader(step=0.5, origin=3.0), snap=True)
+    t = hierarchy(words=(3, 4, 5, 6), mask=b"\x01abc", adaptation=bytes(range(120, 129)))
+    shifted, dyadic = hierarchy(adaptation=bytes(range(127, 136))), hierarchy((5, 16, 16), words=(3, 4, 5, 6), dyadic=True)
     return {
         "raw": pack_frame(header(), bytes(80)),
         "empty": pack_frame(header(shape=(0, 3)), b""),
@@ -93,6 +102,21 @@ def sample_frames():
         "none": pack_frame(header(Mode.NEURAL, bound=ErrorBound.none(0.1)), payload_of(none), none),
         "relative": pack_frame(header(Mode.NEURAL, bound=ErrorBound.relative(0.1)), payload_of(log), log),
         "packed": pack_frame(header(Mode.NEURAL), payload_of(packed), packed),
+        "raw-2": pack_frame(header(version=2), bytes(80)),
+        "empty-2": pack_frame(header(shape=(0, 3), version=2), b""),
+        "constant-2": pack_frame(header(Mode.CONSTANT, "f8", version=2), bytes(8)),
+        "pcodec-2": pack_frame(header(Mode.PCODEC, bound=ErrorBound.lossless(), version=2), bytes(30)),
+        "integers-2": pack_frame(
+            header(Mode.NEURAL, "i2", bound=ErrorBound.absolute(300.0), version=2),
+            payload_of(h),
+            hierarchy(lattice=LatticeHeader()),
+        ),
+        "sections-2": pack_frame(header(Mode.NEURAL, version=2), payload_of(t), t),
+        "packed-2": pack_frame(header(Mode.NEURAL, version=2), payload_of(packed), packed),
+        "cubic-2": pack_frame(header(Mode.CUBIC, version=2), payload_of(c), c),
+        "neural-2": pack_frame(header(Mode.NEURAL, version=2), payload_of(shifted), shifted),
+        "dyadic-2": pack_frame(header(Mode.NEURAL, shape=(5, 16, 16), version=2), payload_of(dyadic), dyadic),
+        "independent-2": pack_frame(header(Mode.INDEPENDENT, version=2), payload_of(h), h),
     }
 
 
@@ -144,12 +168,12 @@ def test_any_bytes_behind_a_good_checksum_are_read_or_refused(name, data):
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(2, len(frame) - 1))
         frame[at] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.integers(26, len(frame)))
+    cut = data.draw(st.integers(min(26 if frame[2] == 1 else 9, len(frame)), len(frame)))
     try:
         found, tables, start = parse_frame(resealed(frame[:cut] if data.draw(st.booleans()) else frame))
     except FormatError:
         return
-    assert 26 < start <= found.size
+    assert {1: 26, 2: 9}[found.version] < start <= found.size
     assert found.count * found.dtype.itemsize <= 2**31
     if tables is not None:
         assert tables.geometry.size == found.count
@@ -157,7 +181,8 @@ def test_any_bytes_behind_a_good_checksum_are_read_or_refused(name, data):
         assert tables.root_class < 64
         assert tables.lanes in (1, 2, 4, 8, 16, 32)
         assert abs(tables.offset) <= 2**48 + 1
-        assert len(tables.adaptation) in ((48,) if found.mode is Mode.CUBIC else (0, 6))
+        assert len(tables.adaptation) in ((48,) if found.mode is Mode.CUBIC else (0, 6) if found.version == 1 else (0, 9))
+        assert found.version == 2 or not tables.dyadic
         assert start + 4 * tables.lanes + 2 * sum(s.words for s in tables.sections) == found.size
 
 
@@ -169,9 +194,10 @@ def test_foreign_bytes_are_refused(data, ours):
 
 @pytest.mark.parametrize("verify", [True, False])
 def test_no_bytes_are_truncated_bytes(verify):
-    for size in range(26):
-        with pytest.raises(TruncatedFrameError):
-            read_header(FRAMES["raw"][:size], verify=verify)
+    for name, least in (("raw", 26), ("raw-2", 9)):
+        for size in range(least):
+            with pytest.raises(TruncatedFrameError):
+                read_header(FRAMES[name][:size], verify=verify)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +225,82 @@ def test_there_was_no_version_zero():
         parse_frame(resealed(FRAMES["raw"], version=b"\0"))
 
 
+@pytest.mark.parametrize("name", ["raw", "constant", "sections", "cubic"])
+def test_version_2_says_the_same_in_fewer_bytes(name):
+    first, second = FRAMES[name], FRAMES[f"{name}-2"]
+    assert len(second) < len(first) + 8 * (name == "constant") - 9
+    a, b = read_header(first), read_header(second)
+    assert (a.version, b.version) == (1, 2)
+    assert (a.mode, a.shape, a.bound) == (b.mode, b.shape, b.bound)
+
+
+def flags_at(frame):
+    """Where the flags of a hierarchy of version 2 stand."""
+    found = read_header(bytes(frame))
+    shape = 1 + sum(1 + (n > 127) for n in found.shape)
+    return 9 + shape + (4 if found.bound.value else 0) + (4 if found.mode.is_neural else 0)
+
+
+def with_flags(frame, flags):
+    """The same frame with a varint of flags that is not its own."""
+    at = flags_at(frame)
+    end = next(k for k in range(at, len(frame)) if frame[k] < 128) + 1
+    told = bytearray()
+    while flags >= 128:
+        told.append(flags & 127 | 128)
+        flags >>= 7
+    return resealed(frame[:at] + bytes([*told, flags]) + frame[end:])
+
+
+def flags_of(frame):
+    at = flags_at(frame)
+    return frame[at] & 127 | (frame[at + 1] << 7 if frame[at] > 127 else 0)
+
+
+@pytest.mark.parametrize("more", [1 << k for k in range(9, 64, 3)])
+@pytest.mark.parametrize("name", ["cubic-2", "neural-2", "dyadic-2", "independent-2"])
+def test_unknown_flags_of_version_2_are_refused(name, more):
+    frame = FRAMES[name]
+    assert with_flags(frame, flags_of(frame)) == frame
+    for flags in (more, flags_of(frame) | more):
+        with pytest.raises(CorruptFrameError, match="flags"):
+            parse_frame(with_flags(frame, flags))
+
+
+def test_the_order_of_slices_is_written_from_version_2_on():
+    frame = FRAMES["dyadic-2"]
+    assert parse_frame(frame)[1].dyadic
+    assert flags_of(frame) & 256
+    assert not parse_frame(with_flags(frame, flags_of(frame) & 255))[1].dyadic
+
+
+@pytest.mark.parametrize("shift", range(-8, 8))
+def test_shifts_of_version_2_are_half_bytes(shift):
+    h = hierarchy(adaptation=bytes([128 + shift, *[128] * 8]))
+    frame = pack_frame(header(Mode.NEURAL, version=2), payload_of(h), h)
+    assert parse_frame(frame)[1].adaptation == h.adaptation
+    assert len(frame) == len(pack_frame(header(Mode.NEURAL, version=2), payload_of(h), hierarchy())) + 5
+
+
+@given(st.floats(1e-300, 1e300), st.sampled_from(["f2", "f4", "f8", "i2", "u8"]))
+def test_the_stored_bound_is_no_larger_and_nearly_as_large(value, dtype):
+    asked = ErrorBound.absolute(value)
+    if np.dtype(dtype).kind != "f" and value < 1:
+        return
+    stored = stored_bound(asked, np.dtype(dtype))
+    assert stored.value <= value
+    if dtype == "f8":
+        assert stored == asked
+    elif np.dtype(dtype).kind != "f":
+        assert stored.value == min(math.floor(value), 2**53)
+    elif value < 1e-45:
+        assert stored == ErrorBound.lossless()
+    elif 2e-38 < value < 3.4e38:
+        assert stored.value >= value * (1 - 2**-23)
+    frame = pack_frame(header(dtype=dtype, bound=stored, version=2), b"")
+    assert read_header(frame).bound == stored == stored_bound(stored, np.dtype(dtype))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -221,6 +323,25 @@ def test_there_was_no_version_zero():
 def test_impossible_fixed_fields(changes):
     with pytest.raises(CorruptFrameError):
         parse_frame(resealed(FRAMES["raw"], **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *[{"mode": bytes([mode | 1 << 4])} for mode in range(max(Mode) + 1, 16)],
+        *[{"mode": bytes([kind << 4])} for kind in range(4, 16)],
+        {"dtype": b"\x0c"},
+        {"dtype": b"\x7f"},
+        {"dtype": b"\xff"},
+        {"shape": b"\x41"},
+        {"shape": b"\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"},
+        *[{"shape": b"\x02\x04\x05" + struct.pack("<f", v)} for v in (0.0, -1.0, math.nan, math.inf)],
+        {"mode": b"\x20", "shape": b"\x02\x04\x05" + struct.pack("<f", 1.0)},
+    ],
+)
+def test_impossible_fixed_fields_of_version_2(changes):
+    with pytest.raises(CorruptFrameError):
+        parse_frame(resealed(FRAMES["raw-2"], **changes))
 
 
 @pytest.mark.parametrize("shape", [(2**40,), (2**20, 2**20), (2**39, 2**39), (2**16, 2**15), (0, 2**40, 2**40), (2**40,) * 64])
@@ -255,10 +376,10 @@ def test_frames_of_other_arrays(mode):
             parse_frame(frame, (4, 5), np.dtype(dtype))
 
 
-def cursed(mode=Mode.NEURAL, dtype="f4", bound=None, shape=(4, 5), **changes):
+def cursed(mode=Mode.NEURAL, dtype="f4", bound=None, shape=(4, 5), version=1, **changes):
     """A frame that claims what no encoder would; its checksum is right."""
     tables = hierarchy(shape, **changes)
-    return pack_frame(header(mode, dtype, shape, bound), payload_of(tables), tables)
+    return pack_frame(header(mode, dtype, shape, bound, version=version), payload_of(tables), tables)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +410,9 @@ def cursed(mode=Mode.NEURAL, dtype="f4", bound=None, shape=(4, 5), **changes):
         cursed(dtype="b1", bound=ErrorBound.relative(0.1), lattice=LatticeHeader()),
         cursed(mode=Mode.CUBIC),
         cursed(mode=Mode.NEURAL, adaptation=b"\x80" * 5),
+        cursed(mode=Mode.NEURAL, adaptation=b"\x80" * 9),
+        cursed(mode=Mode.CUBIC, version=2),
+        cursed(mode=Mode.CUBIC, adaptation=b"\x80" * 9, version=2),
         resealed(FRAMES["neural"].replace(b"\x02\x04\x05", b"\x02\x00\x05", 1)),
     ],
 )
@@ -313,15 +437,16 @@ def without_checks(tables):
     return replace(tables, sections=tuple(Section(s.words) for s in tables.sections))
 
 
-def test_each_section_of_a_prefix_is_guarded():
-    frame = FRAMES["sections"]
+@pytest.mark.parametrize("name", ["sections", "sections-2"])
+def test_each_section_of_a_prefix_is_guarded(name):
+    frame = FRAMES[name]
     _, tables, start = parse_frame(frame)
     ends = start + 4 * tables.lanes + 2 * np.cumsum([s.words for s in tables.sections])
     for count, end in enumerate(ends, 1):
         prefix = frame[:end]
         _, again, begin = parse_frame(prefix, verify=False)
         assert section_checks_out(prefix, begin, again, count)
-        for at in range(26, end):
+        for at in range({1: 26, 2: 9}[frame[2]], end):
             changed = bytearray(prefix)
             changed[at] ^= 0x55
             try:

@@ -1,15 +1,18 @@
 """Frequency tables: integers from integers, each at least one, always the same sum."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from latentzarr.bitstream.tables import CLASSES, GROUPS, SCALE, FrequencyTables, fixed_tables, frequencies
+from latentzarr.bitstream.tables import CLASSES, SCALE, FrequencyTables, fixed_tables, frequencies
 from latentzarr.bitstream.tokens import TOKENS
 from latentzarr.errors import UntrustedModelError
 
+FIXED = "7a0dc3f20a3ce7f2d8d6b64d1288547cc24f496e4fe12c44c55aca68501d8c39"
 COSTS = hnp.arrays(np.uint8, (3, TOKENS), elements=st.one_of(st.integers(0, 255), st.sampled_from([0, 239, 240, 255])))
 
 
@@ -43,8 +46,9 @@ def test_the_powers_are_rounded_powers_of_two():
 
 def test_fixed_tables_are_the_format_and_never_change():
     tables = fixed_tables()
-    assert tables.costs.shape == (GROUPS * CLASSES, TOKENS)
-    assert (tables.costs[:CLASSES] == tables.costs[-CLASSES:]).all()
+    assert tables.costs.shape == (CLASSES, TOKENS)
+    assert tables.groups == 1
+    assert hashlib.sha256(tables.costs.tobytes()).hexdigest() == FIXED
     assert tables.starts.astype("<i4")[:, 1:].min() >= 1
     assert (tables.starts[:, 0] == 0).all()
     assert (tables.starts[:, -1] == SCALE).all()
@@ -52,7 +56,7 @@ def test_fixed_tables_are_the_format_and_never_change():
 
 
 def test_wider_classes_expect_larger_quanta():
-    freq = np.diff(fixed_tables().starts[:CLASSES], axis=1)
+    freq = np.diff(fixed_tables().starts, axis=1)
     assert (np.diff(freq[:, 0]) <= 0).all(), "zero is ever less likely"
     assert freq[0, 0] > 0.9 * SCALE
 
@@ -60,21 +64,31 @@ def test_wider_classes_expect_larger_quanta():
 @pytest.mark.parametrize(
     "costs",
     [
-        np.zeros((GROUPS * CLASSES, TOKENS), np.int16),
-        np.zeros((GROUPS * CLASSES, TOKENS - 1), np.uint8),
-        np.zeros((CLASSES, TOKENS), np.uint8),
+        np.zeros((8 * CLASSES, TOKENS), np.int16),
+        np.zeros((8 * CLASSES, TOKENS - 1), np.uint8),
+        np.zeros((0, TOKENS), np.uint8),
+        np.zeros((CLASSES - 1, TOKENS), np.uint8),
+        np.zeros((8 * CLASSES + 1, TOKENS), np.uint8),
+        np.zeros((17 * CLASSES, TOKENS), np.uint8),
         np.zeros(5, np.uint8),
-        np.full((GROUPS * CLASSES, TOKENS), 240, np.uint8),
+        np.full((8 * CLASSES, TOKENS), 240, np.uint8),
     ],
-    ids=["dtype", "tokens", "rows", "dimensions", "nothing likely"],
+    ids=["dtype", "tokens", "no rows", "rows", "one row too many", "groups", "dimensions", "nothing likely"],
 )
 def test_tables_that_are_none_are_refused(costs):
     with pytest.raises(UntrustedModelError):
         FrequencyTables.from_costs(costs)
 
 
+@pytest.mark.parametrize("groups", [1, 8, 12])
+def test_tables_come_in_groups_of_64(groups):
+    tables = FrequencyTables.from_costs(np.tile(fixed_tables().costs, (groups, 1)))
+    assert tables.groups == groups
+    assert (tables.starts == np.tile(fixed_tables().starts, (groups, 1))).all()
+
+
 def test_one_unlikely_table_among_good_ones_is_refused():
-    costs = fixed_tables().costs.copy()
+    costs = np.tile(fixed_tables().costs, (2, 1))
     costs[77] = 255
     with pytest.raises(UntrustedModelError):
         FrequencyTables.from_costs(costs)

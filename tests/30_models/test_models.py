@@ -10,18 +10,22 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from latentzarr.bitstream.tables import FrequencyTables, fixed_tables
 from latentzarr.errors import ModelMismatchError, ModelNotFoundError, UntrustedModelError
+from latentzarr.geometry import Order, PassKind
 from latentzarr.models import store
 from latentzarr.models.card import ModelCard
-from latentzarr.models.network import ACCUMULATOR_LIMIT, INPUT_TOP, NetworkSet
+from latentzarr.models.network import ACCUMULATOR_LIMIT, INPUT_TOP, IntegerNetwork, NetworkSet
 from latentzarr.models.weights import MAX_MODEL_BYTES, Model, digest_of, load_model, read_model, save_model
 
 KEY = "latentzarr.card"
+PARTS = ("w1", "b1", "w2", "b2", "w3", "b3")
+RELEASED = "sha256:b3a765c7d5b045662c1a12de9f6d6a1897a2354e0f5824156060e96f823269e4"
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    return store.default_model()
+@pytest.fixture(scope="module", params=store.SHIPPED)
+def shipped(request):
+    return store.shipped_model(request.param)
 
 
 @pytest.fixture
@@ -66,9 +70,26 @@ def test_the_shipped_model_is_sound_and_small(shipped):
     assert shipped.card.name
     assert shipped.digest == digest_of(shipped.blob)
     assert shipped.prefix.hex() == shipped.digest[7:23]
-    for columns in (False, True):
-        for reference in (False, True):
-            assert shipped.networks.choose(columns_pass=columns, reference=reference).inputs == (37 if reference else 25)
+    kinds = list(PassKind)[: shipped.order.kinds]
+    for kind in kinds:
+        assert shipped.networks.choose(kind, reference=False).inputs == 25
+        assert shipped.networks.choose(kind, reference=True).inputs == {1: 37, 2: 39}[shipped.order]
+    assert shipped.tables.groups == 4 * len(kinds) == {1: 8, 2: 12}[shipped.order]
+
+
+def test_what_is_shipped():
+    assert store.SHIPPED == ("fast", "normal", "max", "hierarchy-1")
+    orders = [store.shipped_model(name).order for name in store.SHIPPED]
+    assert orders == [Order.THREE_PASSES] * 3 + [Order.TWO_PASSES]
+    cards = [store.shipped_model(name).card.architecture for name in store.SHIPPED]
+    assert cards == ["hierarchy-2"] * 3 + ["hierarchy-1"]
+    assert store.default_model() is store.shipped_model("normal")
+    sizes = [store.shipped_model(name).networks.spatial[0].multiply_adds for name in store.SHIPPED[:3]]
+    assert sizes == sorted(set(sizes)), "the more effort, the larger the network"
+
+
+def test_the_model_of_version_1_is_the_one_that_was_released():
+    assert store.shipped_model("hierarchy-1").digest == RELEASED
 
 
 def test_a_model_is_its_bytes(shipped):
@@ -86,7 +107,7 @@ def test_saved_and_loaded(shipped, tmp_path):
     path = save_model(shipped, tmp_path / "m.safetensors")
     assert load_model(path) == shipped
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
-    assert load_model(str(path)).networks.rows.w1.flags.c_contiguous
+    assert load_model(str(path)).networks.spatial[0].w1.flags.c_contiguous
 
 
 def test_a_card_survives_its_own_json():
@@ -213,7 +234,9 @@ def test_a_card_that_is_no_text(shipped, card):
         '{"name": "a", "surprise": 1}',
         '{"name": "a", "measured": "b"}',
         '{"name": "a", "measured": [1]}',
-        '{"name": "a", "architecture": "hierarchy-2"}',
+        '{"name": "a", "architecture": "hierarchy-3"}',
+        '{"name": "a", "architecture": "hierarchy"}',
+        '{"name": "a", "architecture": 2}',
         '{"name": "a", "training_data": {}}',
         "[" * 60_000,
         '{"a":' * 10_000,
@@ -245,8 +268,10 @@ def test_wrong_names(shipped):
 
 
 @pytest.mark.parametrize("name", ["w1", "b1", "w2", "b2", "w3", "b3"])
-@pytest.mark.parametrize("network", ["rows", "columns_reference"])
+@pytest.mark.parametrize("network", ["rows", "columns_reference", "crossings"])
 def test_wrong_shapes_and_dtypes(shipped, network, name):
+    if network == "crossings" and shipped.order is Order.TWO_PASSES:
+        network = "columns"
     key = f"{network}.{name}"
     array = arrays_of(shipped)[key]
     refused(blob_of(shipped, **{key: array.reshape(-1, 1)}))
@@ -259,9 +284,71 @@ def test_wrong_shapes_and_dtypes(shipped, network, name):
 
 
 def test_networks_in_the_wrong_place(shipped):
-    networks = shipped.networks
-    with pytest.raises(UntrustedModelError, match="inputs"):
-        NetworkSet(networks.rows_reference, networks.columns, networks.rows_reference, networks.columns_reference)
+    spatial, reference = shipped.networks.spatial, shipped.networks.reference
+    for wrong in ((reference, spatial), ((reference[0], *spatial[1:]), reference), (spatial, (*reference[:-1], spatial[-1]))):
+        with pytest.raises(UntrustedModelError, match="inputs"):
+            NetworkSet(*wrong)
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (1, 1), (4, 4), (2, 3), (3, 2)])
+def test_a_number_of_networks_that_no_order_has(shipped, counts):
+    with pytest.raises(UntrustedModelError, match="2 or 3 networks"):
+        NetworkSet(
+            4 * shipped.networks.spatial[:1] if counts[0] == 4 else (3 * shipped.networks.spatial)[: counts[0]],
+            4 * shipped.networks.reference[:1] if counts[1] == 4 else (3 * shipped.networks.reference)[: counts[1]],
+        )
+
+
+def test_a_model_of_one_order_is_none_of_the_other(shipped):
+    """Neither the card nor the arrays alone make the order: all must agree."""
+    other = {Order.TWO_PASSES: "hierarchy-2", Order.THREE_PASSES: "hierarchy-1"}[shipped.order]
+    refused(blob_of(shipped, card=replace(shipped.card, architecture=other).to_json()), "crossings")
+    arrays = arrays_of(shipped)
+    if shipped.order is Order.THREE_PASSES:
+        refused(blob_of(shipped, **{name: None for name in arrays if name.startswith("crossings")}), "crossings")
+        refused(blob_of(shipped, tables=arrays["tables"][:512]), "12 groups")
+    else:
+        refused(blob_of(shipped, **{f"crossings.{name}": arrays[f"rows.{name}"] for name in PARTS}), "crossings")
+        refused(blob_of(shipped, tables=np.concatenate([arrays["tables"], arrays["tables"][:256]])), "8 groups")
+
+
+@pytest.mark.parametrize("order", Order)
+def test_models_of_either_order_go_there_and_back(order):
+    networks = any_networks(order)
+    tables = FrequencyTables.from_costs(np.tile(fixed_tables().costs, (4 * order.kinds, 1)))
+    model = Model.build(networks, tables, ModelCard("any", architecture="hierarchy-1"))
+    assert model.order is order
+    assert model.card.architecture == f"hierarchy-{order}"
+    again = read_model(model.blob)
+    for kind in list(PassKind)[: order.kinds]:
+        for reference in (False, True):
+            was, found = networks.choose(kind, reference=reference), again.networks.choose(kind, reference=reference)
+            assert all((getattr(was, part) == getattr(found, part)).all() for part in PARTS)
+    for other in {1, 8, 12, 16} - {4 * order.kinds}:
+        wrong = FrequencyTables.from_costs(np.tile(fixed_tables().costs, (other, 1)))
+        with pytest.raises(UntrustedModelError, match=f"{4 * order.kinds} groups"):
+            Model.build(networks, wrong, ModelCard("any"))
+
+
+def any_networks(order, first=8, second=16):
+    """Small networks of an order, each unlike the others."""
+    rng = np.random.default_rng(int(order))
+
+    def network(inputs):
+        w1, w2, w3 = (rng.integers(-9, 10, shape).astype(np.int16) for shape in ((first, inputs), (second, first), (2, second)))
+        b1, b2, b3 = (rng.integers(-999, 999, shape).astype(np.int32) for shape in ((12, first), (second,), (12, 2)))
+        return IntegerNetwork(w1, b1, w2, b2, w3, b3)
+
+    inputs = {Order.TWO_PASSES: 37, Order.THREE_PASSES: 39}[order]
+    return NetworkSet(*(tuple(network(n) for _ in range(order.kinds)) for n in (25, inputs)))
+
+
+def test_references_of_the_other_order_are_refused():
+    first, second = any_networks(Order.TWO_PASSES), any_networks(Order.THREE_PASSES)
+    with pytest.raises(UntrustedModelError, match="39 inputs, expected 37"):
+        NetworkSet(first.spatial, second.reference[:2])
+    with pytest.raises(UntrustedModelError, match="37 inputs, expected 39"):
+        NetworkSet(second.spatial, (*first.reference, second.reference[2]))
 
 
 @pytest.mark.parametrize("layer", [1, 2, 3])
@@ -277,7 +364,7 @@ def test_weights_that_could_overflow_the_accumulator(shipped, layer):
 
 
 def test_the_limit_is_exact(shipped):
-    network = shipped.networks.rows
+    network = shipped.networks.spatial[0]
     w1, b1 = np.zeros_like(network.w1), np.zeros_like(network.b1)
     w1[0, :10] = 1000
     b1[0, 0] = ACCUMULATOR_LIMIT - 1 - 10_000 * INPUT_TOP
@@ -327,6 +414,7 @@ def test_one_flipped_bit_is_another_model_or_none(shipped):
 def test_the_shipped_model_is_found_by_whole_and_short_digest(shipped, places):
     assert store.find_model(shipped.digest) is shipped
     assert store.find_model(shipped.digest[7:23]) is shipped
+    assert store.find_model(shipped.digest[7:15]) is shipped
     assert store.find_model(shipped.prefix.hex()) is shipped
 
 
@@ -350,7 +438,9 @@ def test_an_installed_model_is_found_by_the_next_process(shipped, places):
     store._registered.clear()
     assert store.find_model(model.digest) == model
     assert (model.digest, "package") not in [(m.digest, where) for m, where in store.known_models()]
-    assert {m.digest for m, _ in store.known_models()} == {shipped.digest, model.digest}
+    ours = {store.shipped_model(name).digest for name in store.SHIPPED}
+    assert {m.digest for m, _ in store.known_models()} == {*ours, model.digest}
+    assert {m.digest for m, where in store.known_models() if where == "package"} == ours
 
 
 def test_a_registered_model_is_found(shipped, places):
@@ -377,7 +467,7 @@ def test_a_missing_model_names_digest_places_and_the_way_out(places):
 
 @pytest.mark.parametrize(
     "digest",
-    ["", "sha256:", "default", "0123456789abcde", "../../../../etc/passwd", "*" * 16, "ABCDEF0123456789", "0" * 15 + "?"],
+    ["", "sha256:", "default", "0123456", "../../../../etc/passwd", "*" * 16, "ABCDEF0123456789", "0" * 15 + "?"],
 )
 def test_what_is_no_digest_is_never_looked_up(places, digest):
     with pytest.raises(ModelNotFoundError, match="not a model digest"):

@@ -14,7 +14,10 @@ import zarr
 from zarr.core.metadata import ArrayV3Metadata
 
 from latentzarr import CodecConfig, ErrorBound, LatentCodec, decode_chunk
+from latentzarr.bitstream.frame import FORMAT_VERSION, Mode, read_header
+from latentzarr.codec.config import Effort
 from latentzarr.errors import InvalidConfigError, LatentzarrError
+from latentzarr.models.store import shipped_model
 from latentzarr.reference import decode_frame
 
 PAGES = Path(__file__).parents[2] / "docs" / "reference"
@@ -44,12 +47,16 @@ def test_the_schema_is_a_schema():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
+KINDS = [ErrorBound.absolute(0.1), ErrorBound.relative(0.01), ErrorBound.lossless(), ErrorBound.none(2.0)]
+
+
+@pytest.mark.parametrize("effort", Effort)
 @pytest.mark.parametrize("embed", [True, False])
-@pytest.mark.parametrize(
-    "bound", [ErrorBound.absolute(0.1), ErrorBound.relative(0.01), ErrorBound.lossless(), ErrorBound.none(2.0)], ids=str
-)
-def test_what_the_codec_writes_is_valid(bound, embed):
-    jsonschema.validate(json.loads(json.dumps(LatentCodec(bound=bound, embed=embed).to_dict())), SCHEMA)
+@pytest.mark.parametrize("bound", KINDS + [bound.with_exact_zeros() for bound in KINDS], ids=str)
+def test_what_the_codec_writes_is_valid(bound, embed, effort):
+    written = json.loads(json.dumps(LatentCodec(bound=bound, embed=embed, effort=effort).to_dict()))
+    jsonschema.validate(written, SCHEMA)
+    assert written["configuration"].get("effort", "normal") == effort
 
 
 DIGEST = "sha256:" + 64 * "0"
@@ -68,6 +75,12 @@ DIGEST = "sha256:" + 64 * "0"
         {"bound": {"kind": "lossless"}, "version": 2},
         {"bound": {"kind": "lossless"}, "extra": 1},
         {"bound": {"kind": "lossless", "extra": 1}},
+        {"bound": {"kind": "absolute", "value": 1, "zeros": "kept"}},
+        {"bound": {"kind": "absolute", "value": 1, "zeros": True}},
+        {"bound": {"kind": "lossless"}, "effort": "slow"},
+        {"bound": {"kind": "lossless"}, "effort": 5},
+        {"bound": {"kind": "lossless"}, "effort": None},
+        {"bound": {"kind": "lossless"}, "effort": ["max"]},
         {"bound": {"kind": "lossless"}, "model": {}},
         {"bound": {"kind": "lossless"}, "model": {"digest": "md5:0"}},
         {"bound": {"kind": "lossless"}, "model": {"digest": DIGEST, "extra": 1}},
@@ -85,6 +98,22 @@ def test_the_least_configuration_is_a_bound():
     codec = {"name": "latentzarr", "configuration": {"bound": {"kind": "absolute", "value": 0.5}}}
     assert valid(codec)
     assert LatentCodec.from_dict(codec).bound == ErrorBound.absolute(0.5)
+
+
+@pytest.mark.parametrize("effort", Effort)
+def test_an_effort_without_a_model_is_that_of_the_shipped_one(effort):
+    codec = {"name": "latentzarr", "configuration": {"bound": {"kind": "absolute", "value": 0.5}, "effort": str(effort)}}
+    assert valid(codec)
+    found = LatentCodec.from_dict(codec)
+    assert found.config.effort is effort
+    assert found.model == shipped_model(effort)
+
+
+@pytest.mark.parametrize("bound", [{"kind": "absolute", "value": 0.5}, {"kind": "relative", "value": 0.5}, {"kind": "lossless"}])
+def test_exact_zeros_may_be_said_of_any_bound(bound):
+    codec = {"name": "latentzarr", "configuration": {"bound": bound | {"zeros": "exact"}}}
+    assert valid(codec)
+    assert LatentCodec.from_dict(codec).bound.zeros == (bound["kind"] == "absolute")
 
 
 def test_a_model_that_does_not_have_its_digest_is_refused():
@@ -128,9 +157,10 @@ def test_sample_chunks_decode_by_the_reference_with_the_model_in_the_metadata():
         place = [int(part) for part in path.relative_to(root).parts]
         chunk = padded[tuple(slice(k * size, (k + 1) * size) for k, size in zip(place, sizes, strict=True))]
         frame = path.read_bytes()
-        modes.add(frame[3])
+        modes.add(read_header(frame).mode)
+        assert frame[2] == 2
         assert decode_frame(frame, blob, shape=tuple(sizes), dtype="<f4").tobytes() == chunk.tobytes()
-    assert 4 in modes
+    assert Mode.NEURAL in modes
 
 
 def test_sample_data_are_small():
@@ -156,6 +186,8 @@ def test_the_worked_frame_decodes_to_the_values_the_page_prints():
     places = [int(line[:3]) for line in lines]
     assert places == [sum(len(bytes.fromhex(line[5:29])) for line in lines[:k]) for k in range(len(lines))]
     values, decoded = numbers(block("values")), numbers(block("decoded"))
+    header = read_header(frame)
+    assert (header.version, header.mode) == (FORMAT_VERSION, Mode.CUBIC)
     for read in (decode_frame, decode_chunk):
         np.testing.assert_array_equal(read(frame), decoded)
     makes = script("make_hexdump")

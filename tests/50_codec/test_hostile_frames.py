@@ -12,16 +12,27 @@ from hypothesis import strategies as st
 
 from latentzarr.bitstream.frame import Mode, parse_frame, read_header
 from latentzarr.bounds import ErrorBound
-from latentzarr.codec.chunk import decode_chunk, encode_chunk
-from latentzarr.codec.config import CodecConfig
+from latentzarr.codec.chunk import decode_chunk, encode_chunk, encode_with
+from latentzarr.codec.config import CodecConfig, Effort
+from latentzarr.codec.predictor import CubicPredictor, neural_predictor
 from latentzarr.errors import FormatError, FrameMismatchError, ModelNotFoundError
+from latentzarr.models.store import SHIPPED, shipped_model
 from latentzarr.testing import make_chunk
+
+COARSE_TO_FINE = Effort.FAST  # which tries the raster mode only where there is nothing else
+RASTER_COUNTERS = 3 * 2**19
 
 
 def sealed(frame):
     """The frame with a checksum that says all is well."""
-    head, rest = bytes(frame[:22]), bytes(frame[26:])
+    at = 5 if frame[2] == 2 else 22
+    head, rest = bytes(frame[:at]), bytes(frame[at + 4 :])
     return head + struct.pack("<I", google_crc32c.extend(google_crc32c.value(head), rest)) + rest
+
+
+def crc_at(frame):
+    """Where the checksum of a frame stands."""
+    return 5 if frame[2] == 2 else 22
 
 
 def samples():
@@ -56,7 +67,23 @@ def samples():
         ("tiles", tiles, some, None),
         ("decimal", np.round(smooth, 1), ErrorBound.absolute(0.5), None),
     ]:
-        yield name, (encode_chunk(chunk, CodecConfig(bound), fill), chunk)
+        yield name, (encode_chunk(chunk, CodecConfig(bound, effort=COARSE_TO_FINE), fill), chunk)
+    for name, chunk, bound, fill in [
+        ("raster", smooth, some, None),
+        ("raster masked", masked, some, -999.0),
+        ("raster slices", steps.reshape(2, 12, 30), ErrorBound.lossless(), None),
+        ("raster ranks", 9 * (steps[:12] >> 2), ErrorBound.lossless(), None),
+    ]:
+        yield name, (encode_with(chunk, CodecConfig(bound), (), fill, raster=True), chunk)
+    t = np.arange(5).reshape(-1, 1, 1)
+    wander = make_chunk((17, 19), np.dtype("f4"), "smooth", 2) + 0.3 * t * make_chunk((17, 19), np.dtype("f4"), "smooth", 3)
+    gone = wander.copy()
+    gone[1, 5:], gone[:, :4, :4] = np.nan, np.nan
+    for order, model in ((1, shipped_model("hierarchy-1")), (2, shipped_model("normal"))):
+        for name, chunk in (("", smooth), (" slices", wander), (" masked slices", gone)):
+            for predictor in (neural_predictor(model), CubicPredictor(model.order)):
+                frame = encode_with(chunk.astype("f4"), CodecConfig(some, model), (predictor,))
+                yield f"order {order} {predictor.mode.name.lower()}{name}", (frame, chunk.astype("f4"))
 
 
 SAMPLES = dict(samples())
@@ -67,7 +94,13 @@ every = pytest.mark.parametrize("name", SAMPLES)
 
 def test_the_samples_are_of_every_mode_that_is_easy_to_get():
     modes = {read_header(frame).mode for frame, _ in SAMPLES.values()}
-    assert modes >= {Mode.RAW, Mode.CONSTANT, Mode.PCODEC, Mode.NEURAL}
+    assert modes >= {Mode.RAW, Mode.CONSTANT, Mode.PCODEC, Mode.CUBIC, Mode.NEURAL, Mode.RASTER}
+    for name, (frame, _) in SAMPLES.items():
+        assert (read_header(frame).mode is Mode.RASTER) == name.startswith("raster")
+    parsed = [parse_frame(frame)[:2] for frame, _ in SAMPLES.values()]
+    assert {header.version for header, h in parsed if h} == {1, 2}
+    assert any(header.mode is Mode.NEURAL and h.dyadic and h.mask for header, h in parsed if h)
+    assert any(header.mode is Mode.NEURAL and h.dyadic and not h.mask for header, h in parsed if h)
     assert len(HIERARCHY) >= 8
     assert len(SMALL) >= 10
 
@@ -127,7 +160,8 @@ def outcome(frame, chunk):
 def test_each_byte_changed_behind_a_good_checksum(name):
     frame, chunk = SAMPLES[name]
     start = parse_frame(frame)[2]
-    for at in [*range(2, 22), *range(26, min(len(frame), start + 40))]:
+    crc = crc_at(frame)
+    for at in [*range(2, crc), *range(crc + 4, min(len(frame), start + 40))]:
         for change in (1, 2, 4, 8, 16, 32, 64, 128, 255, 127):
             lie = bytearray(frame)
             lie[at] ^= change
@@ -146,7 +180,7 @@ def test_any_bytes_changed_behind_a_good_checksum(name, data):
             st.integers(0, 255)
         )
     if data.draw(st.integers(0, 3)) == 0:
-        at = data.draw(st.integers(26, len(lie)))
+        at = data.draw(st.integers(min(26, crc_at(frame) + 4), len(lie)))
         lie[at:at] = data.draw(st.binary(max_size=6))
     outcome(sealed(lie), chunk)
 
@@ -161,15 +195,17 @@ def test_payloads_of_noise_zeros_and_ones(name):
         outcome(sealed(frame[:start] + payload), chunk)
 
 
-@pytest.mark.parametrize("name", ["smooth", "integers", "masked"])
+@pytest.mark.parametrize("name", ["smooth", "integers", "masked", "raster", "raster masked", "raster ranks"])
 def test_a_lie_costs_no_more_memory_than_the_chunk_allows(name):
     frame, chunk = SAMPLES[name]
     start = parse_frame(frame)[2]
     decode_chunk(frame)
+    for shipped in SHIPPED:
+        shipped_model(shipped)  # which a lie about the model would read now, once
     worst = 0
     tracemalloc.start()
     try:
-        for at in range(26, start + 8):
+        for at in range(crc_at(frame) + 4, start + 8):
             for value in (0x7F, 0xFF, frame[at] ^ 0x55):
                 lie = bytearray(frame)
                 lie[at] = value
@@ -179,7 +215,8 @@ def test_a_lie_costs_no_more_memory_than_the_chunk_allows(name):
                 worst = max(worst, tracemalloc.get_traced_memory()[1] - before)
     finally:
         tracemalloc.stop()
-    assert worst < 40 * chunk.nbytes + 2**20
+    fixed = RASTER_COUNTERS if name.startswith("raster") else 2**20
+    assert worst < 40 * chunk.nbytes + fixed
 
 
 def told(shape):
@@ -196,7 +233,8 @@ def told(shape):
 @pytest.mark.parametrize("shape", [(2**40,), (2**20, 2**20), (2**39, 2), (0, 2**40, 2**39), (2**40,) * 60])
 def test_claims_of_2_to_the_40_values(name, shape):
     frame, chunk = SAMPLES[name]
-    lie = sealed(frame[:26] + told(shape) + frame[26 + len(told(chunk.shape)) :])
+    at = crc_at(frame) + 4
+    lie = sealed(frame[:at] + told(shape) + frame[at + len(told(chunk.shape)) :])
     tracemalloc.start()
     try:
         for asked in ((), (chunk.shape, chunk.dtype)):
@@ -208,16 +246,31 @@ def test_claims_of_2_to_the_40_values(name, shape):
 
 
 def test_an_unknown_model_is_named():
-    frame = next(f for f, _ in SAMPLES.values() if read_header(f).mode is Mode.NEURAL)
+    for order in (1, 2):
+        lie = bytearray(SAMPLES[f"order {order} neural"][0])
+        header = read_header(bytes(lie))
+        assert (header.version, header.mode) == (order, Mode.NEURAL)
+        size = {1: 8, 2: 4}[order]
+        at = bytes(lie).index(header.digest)
+        lie[at : at + size] = b"\xab" * size
+        with pytest.raises(ModelNotFoundError, match="ab" * size):
+            decode_chunk(sealed(lie))
+
+
+@pytest.mark.parametrize("name", HIERARCHY)
+def test_a_hierarchy_of_the_other_version_is_refused_or_other_values(name):
+    """Version 2 has one more byte of flags and other tables; nothing of one version passes for the other by chance."""
+    frame, chunk = SAMPLES[name]
     lie = bytearray(frame)
-    lie[14:22] = b"\xab" * 8
-    with pytest.raises(ModelNotFoundError, match="ab" * 8):
-        decode_chunk(sealed(lie))
+    lie[2] = 3 - lie[2]
+    back = outcome(sealed(lie), chunk)
+    assert back is None or read_header(frame).mode is Mode.CUBIC
 
 
 def test_booleans_other_than_0_and_1_never_come_out():
     for mode in (b"\0", b"\1"):
         frame = bytearray(encode_chunk(np.ones(1, bool), CodecConfig(ErrorBound.lossless())))
+        assert frame[3] >> 4 == 0, "lossless"
         frame[3:4], frame[-1:] = mode, b"\x05"
         with pytest.raises(FormatError):
             decode_chunk(sealed(frame))

@@ -19,6 +19,7 @@ from zarr.storage import MemoryStore
 
 from latentzarr import LatentCodec, LatentNumcodec, default_model
 from latentzarr.bounds import ErrorBound
+from latentzarr.codec.config import Effort
 from latentzarr.errors import (
     FrameMismatchError,
     InvalidBoundError,
@@ -28,6 +29,7 @@ from latentzarr.errors import (
     TruncatedFrameError,
     UnsupportedDtypeError,
 )
+from latentzarr.models.store import shipped_model
 
 FIELD = (280 + 5 * np.sin(np.add.outer(np.arange(60), np.arange(70)) / 20)).astype("f4")
 
@@ -95,6 +97,8 @@ def test_names_resolve():
         LatentCodec(lossless=True),
         LatentCodec(rmse=2),
         LatentCodec(absolute=1, embed=False),
+        LatentCodec(absolute=1, effort="fast"),
+        LatentCodec(rmse=1, exact_zeros=True, effort="max"),
     ],
     ids=str,
 )
@@ -110,7 +114,15 @@ def test_configuration_goes_there_and_back(codec):
     assert "threads" not in text
 
 
-@pytest.mark.parametrize("codec", [LatentNumcodec(absolute=0.1), LatentNumcodec(lossless=True, embed=False)], ids=str)
+@pytest.mark.parametrize(
+    "codec",
+    [
+        LatentNumcodec(absolute=0.1),
+        LatentNumcodec(lossless=True, embed=False),
+        LatentNumcodec(absolute=0.1, exact_zeros=True, effort="max"),
+    ],
+    ids=str,
+)
 def test_configuration_of_numcodecs_goes_there_and_back(codec):
     again = numcodecs.get_codec(json.loads(json.dumps(codec.get_config())))
     assert again == codec
@@ -141,6 +153,8 @@ def test_arrays_are_pickled_with_their_codec(tmp_path, shards):
     [
         ({"version": 2}, InvalidConfigError, "newer latentzarr"),
         ({"speed": 9}, InvalidConfigError, "speed"),
+        ({"effort": "heroic"}, InvalidConfigError, "fast, normal, max"),
+        ({"bound": {"kind": "absolute", "value": 1, "zeros": "most"}}, InvalidConfigError, "zeros"),
         ({"bound": None}, InvalidConfigError, "kind"),
         ({"bound": {"kind": "wavelet", "value": 1}}, InvalidConfigError, "wavelet"),
         ({"bound": {"kind": "absolute", "value": 0}}, InvalidBoundError, "above zero"),
@@ -274,3 +288,8 @@ def test_chunks_of_another_array_are_refused(tmp_path, damage, error):
 def test_the_model_is_that_of_the_package_unless_given():
     assert LatentCodec(absolute=1).model == default_model()
     assert LatentCodec(absolute=1, model=default_model().digest).model == default_model()
+    for effort in Effort:
+        codec = LatentCodec(absolute=1, effort=effort)
+        assert codec.model == shipped_model(effort)
+        assert LatentCodec.from_dict(codec.to_dict()).config.effort is effort
+        assert LatentCodec(absolute=1, model=default_model(), effort=effort).model == default_model()

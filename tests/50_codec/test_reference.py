@@ -3,6 +3,7 @@
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 
 import google_crc32c
 import numpy as np
@@ -10,21 +11,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from latentzarr import CodecConfig, ErrorBound, decode_chunk, default_model, encode_chunk
-from latentzarr.bitstream.frame import Mode, parse_frame
-from latentzarr.bitstream.tables import fixed_tables
+from latentzarr import CodecConfig, ErrorBound, decode_chunk, encode_chunk
+from latentzarr.bitstream.frame import Mode, pack_frame, parse_frame, read_header
+from latentzarr.bounds import BoundKind
 from latentzarr.codec.chunk import encode_with
+from latentzarr.codec.config import Effort
 from latentzarr.codec.predictor import CubicPredictor, neural_predictor
-from latentzarr.errors import FormatError, FrameMismatchError, LatentzarrError, ModelError, UntrustedModelError
-from latentzarr.models.card import ModelCard
-from latentzarr.models.network import IntegerNetwork, NetworkSet
-from latentzarr.models.weights import Model
+from latentzarr.errors import CorruptFrameError, FormatError, FrameMismatchError, LatentzarrError, ModelError, UntrustedModelError
+from latentzarr.geometry import Order
+from latentzarr.models.store import register_model, shipped_model
 from latentzarr.reference import decode_frame, sections_hold
 from latentzarr.reference.network import ReferenceModel
 from latentzarr.testing import DTYPES, bounds, chunks, fill_values, make_chunk
+from made_models import any_model
 
 SLOWLY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
-SHIPPED = default_model().blob
+MODELS = {Order.TWO_PASSES: shipped_model("hierarchy-1"), Order.THREE_PASSES: shipped_model("normal")}
+each_order = pytest.mark.parametrize("order", Order)
 SOME = ErrorBound.absolute(0.05)
 EXACT = ErrorBound.lossless()
 
@@ -35,7 +38,8 @@ def same(a, b):
 
 def sealed(frame):
     """The frame with a checksum that says all is well."""
-    head, rest = bytes(frame[:22]), bytes(frame[26:])
+    at = 5 if frame[2] == 2 else 22
+    head, rest = bytes(frame[:at]), bytes(frame[at + 4 :])
     return head + struct.pack("<I", google_crc32c.extend(google_crc32c.value(head), rest)) + rest
 
 
@@ -103,37 +107,52 @@ def features():
     yield "jumps", make_chunk((40, 40), np.dtype("f8"), "two_levels", 1), ErrorBound.absolute(0.3), None
 
 
+@pytest.fixture(scope="module", params=Order, ids=lambda order: f"order {order}")
+def order(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def frames():
-    """Every feature's frame as the codec writes it, and as it is with the cubic predictor alone."""
-    made = {}
+def frames(order):
+    """Every feature's frame from coarse to fine, with the cubic predictor alone, and in raster order."""
+    made, model = {}, MODELS[order]
     for name, chunk, bound, fill in features():
-        made[name] = encode_chunk(chunk, CodecConfig(bound), fill)
-        made[f"{name}, cubic"] = encode_with(chunk, CodecConfig(bound), (CubicPredictor(),), fill)
-        if "slices" in name:
-            alone = neural_predictor(default_model(), reference=False)
-            made[f"{name}, alone"] = encode_with(chunk, CodecConfig(bound), (alone,), fill)
+        config = CodecConfig(bound, model, effort=Effort.FAST)
+        made[name] = encode_chunk(chunk, config, fill)
+        if order is Order.THREE_PASSES and chunk.size <= 2500:  # the plain decoder takes its time
+            made[f"{name}, raster"] = encode_with(chunk, config, (), fill, raster=True)
+        made[f"{name}, cubic"] = encode_with(chunk, config, (CubicPredictor(order),), fill)
+        if "slices" in name or "tiles" in name or bound.kind is BoundKind.NONE:
+            made[f"{name}, together"] = encode_with(chunk, config, (neural_predictor(model),), fill)
+            made[f"{name}, alone"] = encode_with(chunk, config, (neural_predictor(model, reference=False),), fill)
     return made
 
 
-def test_every_feature_decodes_alike(frames):
-    assert not [name for name, frame in frames.items() if not same(decode_frame(frame, SHIPPED), decode_chunk(frame))]
+def test_every_feature_decodes_alike(frames, order):
+    blob = MODELS[order].blob
+    assert not [name for name, frame in frames.items() if not same(decode_frame(frame, blob), decode_chunk(frame))]
 
 
-def test_the_features_are_those_of_the_format(frames):
+def test_the_features_are_those_of_the_format(frames, order):
     parsed = [parse_frame(frame)[:2] for frame in frames.values()]
-    assert {header.mode for header, _ in parsed} == set(Mode)
+    assert {header.mode for header, _ in parsed} == set(Mode) - ({Mode.RASTER} if order is Order.TWO_PASSES else set())
     assert {header.dtype for header, _ in parsed} == {dtype.newbyteorder("=") for dtype in DTYPES}
     tables = [(header, h) for header, h in parsed if h is not None]
-    for mode in (Mode.CUBIC, Mode.NEURAL):
+    assert {header.version for header, _ in tables} == {order}
+    dyadic = [h.geometry.slices for header, h in tables if header.mode is Mode.NEURAL and h.dyadic]
+    assert max(dyadic) >= 5 if order is Order.THREE_PASSES else not dyadic
+    for mode in (Mode.CUBIC, Mode.NEURAL, *([Mode.RASTER] if order is Order.THREE_PASSES else [])):
         mine = [(header, h) for header, h in tables if header.mode is mode]
-        assert any(h.snap for _, h in mine)
         assert any(h.lattice.origin is not None for _, h in mine)
         assert any(h.lattice.log_step for _, h in mine)
-        assert any(h.lattice.step and h.lattice.origin is None for _, h in mine)
-        assert any(len(h.sections) == 4 for _, h in mine)
         assert any(h.repetition.row_run > 1 and h.repetition.first_rows < h.repetition.row_run for _, h in mine)
         assert any(h.geometry.slices > 1 and h.mask for _, h in mine)
+        if mode is Mode.RASTER:
+            assert any(h.adaptation for _, h in mine)
+            continue
+        assert any(h.snap for _, h in mine)
+        assert any(h.lattice.step and h.lattice.origin is None for _, h in mine)
+        assert any(len(h.sections) == 4 for _, h in mine)
         assert len({h.lanes for _, h in mine}) >= 3
     assert any(h.adaptation for header, h in tables if header.mode is Mode.NEURAL)
 
@@ -152,35 +171,68 @@ def test_the_checks_of_sections_are_those_of_the_page(frames):
     assert seen > 3
 
 
-@settings(max_examples=120, **SLOWLY)
-@given(st.data(), chunks(), bounds(), st.booleans(), st.booleans())
-def test_any_chunk_decodes_alike(data, chunk, bound, cubic, fortran):
-    fill = data.draw(fill_values(chunk))
-    predictors = (CubicPredictor(),) if cubic else (neural_predictor(default_model()), CubicPredictor())
-    frame = encode_with(chunk, CodecConfig(bound), predictors, fill, fortran=fortran)
-    fast, slow = decode_chunk(frame, chunk.shape, chunk.dtype), decode_frame(frame, SHIPPED, chunk.shape, chunk.dtype)
+@each_order
+@settings(max_examples=100, **SLOWLY)
+@given(data=st.data(), chunk=chunks(), bound=bounds(), cubic=st.booleans(), fortran=st.booleans())
+def test_any_chunk_decodes_alike(order, data, chunk, bound, cubic, fortran):
+    fill, model = data.draw(fill_values(chunk)), MODELS[order]
+    predictors = (CubicPredictor(order),) if cubic else (neural_predictor(model), CubicPredictor(order))
+    frame = encode_with(chunk, CodecConfig(bound, model), predictors, fill, fortran=fortran)
+    fast, slow = decode_chunk(frame, chunk.shape, chunk.dtype), decode_frame(frame, model.blob, chunk.shape, chunk.dtype)
     assert same(slow, fast)
     assert slow.flags.f_contiguous == fast.flags.f_contiguous
 
 
-def any_network(inputs, hidden, rng):
-    """Weights that make use of the whole range they may have, with outputs that still predict something."""
+@st.composite
+def several_slices(draw):
+    """Slices that change steadily, so that each tells much of the one between it and another; some with holes."""
+    slices, rows, columns = (
+        draw(st.integers(2, 12)),
+        draw(st.sampled_from([1, 9, 16, 30, 65])),
+        draw(st.sampled_from([17, 30, 66])),
+    )
+    rows = max(rows, -(-256 // columns))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    t = np.arange(slices).reshape(-1, 1, 1)
+    first, other = (make_chunk((rows, columns), np.dtype("f8"), "smooth_and_noise", k) for k in rng.integers(0, 2**32, 2))
+    chunk = first + t * other / draw(st.sampled_from([2, 20])) + rng.normal(0, draw(st.sampled_from([0.001, 0.3])), t.shape)
+    holes = draw(st.sampled_from(["none", "standing", "one slice", "anywhere"]))
+    if holes == "standing":
+        chunk[:, rng.random((rows, columns)) < 0.3] = np.nan
+    elif holes == "one slice":
+        chunk[rng.integers(slices), : rows // 2 + 1] = np.nan
+    elif holes == "anywhere":
+        chunk[rng.random(chunk.shape) < 0.2] = np.nan
+    return np.rint(np.nan_to_num(9 * chunk)).astype("i4") if draw(st.booleans()) else chunk
 
-    def layer(shape, largest, top, rows):
-        w = rng.normal(size=shape)
-        w = (w * np.reshape(largest, (-1, 1)) / top / np.abs(w).sum(1, keepdims=True)).astype(np.int16)
-        return w, rng.integers(-20_000, 20_000, (*rows, shape[0])).astype(np.int32)
 
-    first = layer((hidden[0], inputs), 16_000_000, 1088, (12,))
-    second = layer(hidden[::-1], 8_000_000, 1023, ())
-    return IntegerNetwork(*first, *second, *layer((2, hidden[1]), [1_500_000, 60_000], 1023, (12,)))
+seen_by_several = set()
 
 
+@each_order
+@pytest.mark.parametrize("which", ["shipped", "any"])
+@settings(max_examples=60, **SLOWLY)
+@given(chunk=several_slices(), mode=st.sampled_from([Mode.CUBIC, Mode.NEURAL, Mode.INDEPENDENT]), effort=st.sampled_from(Effort))
+def test_several_slices_decode_alike_in_either_order_of_slices(order, which, chunk, mode, effort):
+    model = MODELS[order] if which == "shipped" else any_model(order)
+    predictor = CubicPredictor(order) if mode is Mode.CUBIC else neural_predictor(model, reference=mode is Mode.NEURAL)
+    bound = SOME if chunk.dtype.kind == "f" else EXACT
+    frame = encode_with(chunk, CodecConfig(bound, model, effort=effort), (predictor,))
+    assert same(decode_frame(frame, model.blob), decode_chunk(frame, model=model))
+    header, tables, _ = parse_frame(frame)
+    seen_by_several.add((header.version, header.mode, tables is not None and tables.dyadic))
+
+
+def test_several_slices_were_in_either_order():
+    hierarchies = {(order, mode) for order in Order for mode in (Mode.CUBIC, Mode.NEURAL, Mode.INDEPENDENT)}
+    assert {(version, mode) for version, mode, _ in seen_by_several} >= hierarchies
+    assert {(2, Mode.NEURAL, dyadic) for dyadic in (False, True)} <= seen_by_several
+
+
+@each_order
 @pytest.mark.parametrize("hidden", [(8, 8), (16, 24), (256, 256)], ids=str)
-def test_any_network_predicts_alike(hidden):
-    rng = np.random.default_rng(hidden)
-    networks = [any_network(inputs, hidden, rng) for inputs in (25, 25, 37, 37)]
-    model = Model.build(NetworkSet(*networks), fixed_tables(), ModelCard("random"))
+def test_any_network_predicts_alike(order, hidden):
+    model = any_model(order, hidden)
     modes = []
     for chunk in (
         smooth(40, 50, dtype="f8"),
@@ -189,15 +241,61 @@ def test_any_network_predicts_alike(hidden):
     ):
         bound = SOME if chunk.dtype.kind == "f" else EXACT
         frame = encode_with(chunk, CodecConfig(bound, model), (neural_predictor(model),))
-        modes.append(frame[3])
+        modes.append(read_header(frame).mode)
         assert same(decode_frame(frame, model.blob), decode_chunk(frame, model=model))
     assert modes.count(Mode.NEURAL) >= 2
 
 
-def both(frame):
+@each_order
+@pytest.mark.parametrize("mode", [Mode.NEURAL, Mode.INDEPENDENT])
+def test_a_frame_that_names_a_model_of_the_other_order_is_refused(order, mode):
+    """The order of a frame is its version; a model of the other has other networks and tables, whatever the frame says."""
+    model, other = MODELS[order], MODELS[next(o for o in Order if o is not order)]
+    frame = encode_with(smooth(3, 24, 30), CodecConfig(SOME, model), (neural_predictor(model, reference=mode is Mode.NEURAL),))
+    header, tables, start = parse_frame(frame)
+    assert (header.mode, header.version) == (mode, order)
+    plain = replace(tables, adaptation=b"", dyadic=False)
+    lie = pack_frame(replace(header, digest=other.prefix), frame[start:], tables)
+    late = pack_frame(replace(header, version=int(other.order), digest=model.prefix), frame[start:], plain)
+    for wrong, blob in ((lie, other.blob), (late, model.blob)):
+        for found in (register_model(model), other, None):
+            with pytest.raises(CorruptFrameError, match="version"):
+                decode_chunk(wrong, model=found)
+        with pytest.raises(CorruptFrameError, match="version"):
+            decode_frame(wrong, blob)
+
+
+@pytest.mark.parametrize("more", [2, 4, 8, 63])
+def test_unknown_flags_of_version_2_are_refused_by_both(more):
+    predictor = neural_predictor(MODELS[Order.THREE_PASSES])
+    frame = bytearray(encode_with(smooth(5, 24, 30), CodecConfig(SOME), (predictor,)))
+    at = 9 + 4 + 4 + 4  # behind the shape, the bound and the digest
+    assert frame[2] == 2
+    assert frame[at] & 128, "flags of two bytes"
+    assert frame[at + 1] == 2, "dyadic"
+    frame[at + 1] |= more << 1 if more > 2 else 4
+    assert all(isinstance(found, CorruptFrameError) for found in both(sealed(frame), Order.THREE_PASSES))
+
+
+@pytest.mark.parametrize("name", ["constant", "noise", "f4, lossless", "shape (0, 3)"])
+def test_what_is_no_hierarchy_is_read_in_either_version(name):
+    (chunk, bound) = next((chunk, bound) for found, chunk, bound, _ in features() if found == name)
+    frame = encode_chunk(chunk, CodecConfig(bound))
+    header, _, start = parse_frame(frame)
+    assert not header.mode.is_hierarchy
+    for version in (1, 2):
+        again = pack_frame(replace(header, version=version), frame[start:])
+        fast, slow = both(again, Order.THREE_PASSES)
+        assert same(fast, slow)
+        assert same(fast, decode_chunk(frame))
+    later = sealed(frame[:2] + b"\3" + frame[3:])
+    assert all(isinstance(found, FormatError) for found in both(later, Order.THREE_PASSES))
+
+
+def both(frame, order):
     """What each decoder makes of a frame: an array, or the error."""
     found = []
-    for decode in (decode_chunk, lambda f: decode_frame(f, SHIPPED)):
+    for decode in (decode_chunk, lambda f: decode_frame(f, MODELS[order].blob)):
         try:
             with np.errstate(all="ignore"):
                 found.append(decode(frame))
@@ -206,25 +304,29 @@ def both(frame):
     return found
 
 
-def test_every_truncation_is_refused_by_both(frames):
+def test_every_truncation_is_refused_by_both(frames, order):
     for frame in frames.values():
-        places = {*range(0, min(len(frame), 100), 7), len(frame) // 2, len(frame) - 1}
+        few = parse_frame(frame)[2] if frame[3] & 15 == Mode.RASTER else 100  # whose plain decoder takes its time
+        places = {*range(0, min(len(frame), few), 7), len(frame) // 2, len(frame) - 1}
         for size in places - {len(frame)}:
-            assert isinstance(both(frame[:size])[1], FormatError)
-            shorter = both(sealed(frame[:size])) if size >= 26 else [FormatError("too short")]
+            assert isinstance(both(frame[:size], order)[1], FormatError)
+            shorter = both(sealed(frame[:size]), order) if size >= 26 else [FormatError("too short")]
+            if frame[3] & 15 == Mode.RASTER and not isinstance(shorter[0], FormatError):
+                assert same(*shorter)  # bits of an arithmetic code that are cut off may be any; only the checksum tells
+                continue
             assert all(isinstance(found, FormatError) for found in shorter), (size, shorter)
 
 
 @settings(max_examples=400, **SLOWLY)
-@given(st.data())
-def test_sealed_lies_are_decoded_or_refused_alike(frames, data):
+@given(data=st.data())
+def test_sealed_lies_are_decoded_or_refused_alike(frames, order, data):
     small = sorted(name for name, frame in frames.items() if 30 < len(frame) < 1000)
     frame = bytearray(frames[data.draw(st.sampled_from(small))])
     for _ in range(data.draw(st.integers(1, 3))):
         last = data.draw(st.sampled_from([40, 60, 100, len(frame)]))
         at = data.draw(st.integers(2, min(last, len(frame)) - 1))
         frame[at] = data.draw(st.one_of(st.sampled_from([0, 1, 2, 127, 128, 255]), st.integers(0, 255)))
-    fast, slow = both(sealed(frame))
+    fast, slow = both(sealed(frame), order)
     if isinstance(fast, LatentzarrError) or isinstance(slow, LatentzarrError):
         assert isinstance(fast, LatentzarrError), (fast, slow)
         assert isinstance(slow, LatentzarrError), (fast, slow)
@@ -233,20 +335,38 @@ def test_sealed_lies_are_decoded_or_refused_alike(frames, data):
 
 
 def test_a_frame_of_another_array_or_model_is_refused():
-    frame = encode_chunk(smooth(24, 30), CodecConfig(SOME))
-    assert frame[3] == Mode.NEURAL
-    for wrong in ({"shape": (30, 24)}, {"dtype": "f8"}, {"model": None}):
-        with pytest.raises(FrameMismatchError):
-            decode_frame(frame, **{"model": SHIPPED, **wrong})
-    assert same(decode_frame(frame, SHIPPED, (24, 30), ">f4"), decode_chunk(frame, dtype=">f4"))
+    for order, model in MODELS.items():
+        frame = encode_with(smooth(24, 30), CodecConfig(SOME, model), (neural_predictor(model),))
+        assert read_header(frame).mode is Mode.NEURAL
+        others = [other.blob for other in (MODELS[Order(3 - order)], any_model(order))]
+        for wrong in ({"shape": (30, 24)}, {"dtype": "f8"}, {"model": None}, *({"model": blob} for blob in others)):
+            with pytest.raises(FrameMismatchError):
+                decode_frame(frame, **{"model": model.blob, **wrong})
+        assert same(decode_frame(frame, model.blob, (24, 30), ">f4"), decode_chunk(frame, dtype=">f4"))
 
 
+def other_architecture(blob):
+    names = b"hierarchy-1", b"hierarchy-2"
+    return blob.replace(*names) if names[0] in blob else blob.replace(*names[::-1])
+
+
+@each_order
 @pytest.mark.parametrize(
-    "damage", [lambda b: b[:100], lambda b: b[:-1], lambda b: b.replace(b"rows.w1", b"rows.w9"), lambda b: b"{}"]
+    "damage",
+    [
+        lambda b: b[:100],
+        lambda b: b[:-1],
+        lambda b: b.replace(b"rows.w1", b"rows.w9"),
+        lambda b: b"{}",
+        other_architecture,
+        lambda b: b.replace(b"hierarchy-", b"hierarchi-"),
+    ],
 )
-def test_what_is_no_model_is_refused(damage):
+def test_what_is_no_model_is_refused(order, damage):
+    blob = MODELS[order].blob
+    assert ReferenceModel(blob).order == order
     with pytest.raises(UntrustedModelError):
-        ReferenceModel(damage(SHIPPED))
+        ReferenceModel(damage(blob))
 
 
 def test_it_needs_neither_the_codec_nor_compiled_code():

@@ -7,20 +7,22 @@ from latentzarr.bounds import ErrorBound, violations
 from latentzarr.codec.chunk import decode_chunk, encode_chunk
 from latentzarr.codec.config import CodecConfig
 from latentzarr.errors import InvalidConfigError, UnsupportedDtypeError
-from latentzarr.models.store import default_model, find_model
+from latentzarr.geometry import Order, PassKind
+from latentzarr.models.store import default_model, find_model, shipped_model
 from latentzarr.models.weights import load_model, save_model
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 from latentzarr.codec.kernels import dense  # noqa: E402
-from latentzarr.codec.predictor import CubicPredictor  # noqa: E402
+from latentzarr.codec.predictor import CubicPredictor, NeuralPredictor  # noqa: E402
 from latentzarr.nn.hierarchy_net import HierarchyNet, HierarchyNets  # noqa: E402
 from latentzarr.training.calibrate import calibrated, count_cases  # noqa: E402
 from latentzarr.training.cases import CaseSource, TrainingField  # noqa: E402
 from latentzarr.training.fit import fit, fit_with_result  # noqa: E402
 from latentzarr.training.loop import Progress, Schedule, train  # noqa: E402
 from latentzarr.training.samples import collect  # noqa: E402
+from made_models import any_model  # noqa: E402
 
 
 def waves(slices: int = 10, rows: int = 48, columns: int = 56) -> np.ndarray:
@@ -52,24 +54,34 @@ def test_trained_network_is_the_exported_one_to_the_last_bit() -> None:
     np.testing.assert_array_equal(out.T / 16384, simulated)
 
 
-def test_export_and_import_are_inverse() -> None:
-    nets = HierarchyNets.from_integer(default_model().networks)
+@pytest.mark.parametrize("model", [default_model(), shipped_model("hierarchy-1"), any_model(Order.THREE_PASSES)], ids=str)
+def test_export_and_import_are_inverse(model) -> None:
+    nets = HierarchyNets.from_integer(model.networks)
     again = nets.to_integer()
-    for name in ("rows", "columns", "rows_reference", "columns_reference"):
-        for array in ("w1", "b1", "w2", "b2", "w3", "b3"):
-            np.testing.assert_array_equal(
-                getattr(getattr(again, name), array), getattr(getattr(default_model().networks, name), array)
-            )
+    assert nets.order is again.order is model.order
+    assert len(nets.mixture) == 2 * model.tables.groups, "a shape of errors for each group, without and with a reference"
+    for kind in list(PassKind)[: model.order.kinds]:
+        for reference in (False, True):
+            was, found = model.networks.choose(kind, reference=reference), again.choose(kind, reference=reference)
+            for array in ("w1", "b1", "w2", "b2", "w3", "b3"):
+                np.testing.assert_array_equal(getattr(found, array), getattr(was, array))
+
+
+def test_fresh_networks_are_of_order_2() -> None:
+    nets = HierarchyNets.fresh(8, 16)
+    assert nets.order is Order.THREE_PASSES
+    assert [n.inputs for n in nets.to_integer().spatial] == [25] * 3
+    assert [n.inputs for n in nets.to_integer().reference] == [39] * 3
 
 
 def mean_bits(nets: HierarchyNets, source: CaseSource) -> float:
     rng = np.random.default_rng(5)
-    pool = collect([source.draw(rng) for _ in range(4)], CubicPredictor(), rng)
+    pool = collect([source.draw(rng) for _ in range(4)], CubicPredictor(nets.order), rng)
     total, count = 0.0, 0
-    for (columns, reference), s in pool.items():
+    for (kind, reference), s in pool.items():
         with torch.no_grad():
-            out = nets.net(columns, reference)(s.inputs.float() / 64, s.bias_row)
-            total += float(nets.bits(out, s.target, s.spread, s.logs, s.group).sum())
+            out = nets.net(kind, reference)(s.inputs.float() / 64, s.bias_row)
+            total += float(nets.bits(out, s.target, s.spread, s.logs, s.group, s.bias_row).sum())
         count += len(s.target)
     return total / count
 
@@ -86,16 +98,29 @@ def test_training_learns() -> None:
     assert mean_bits(nets, source) < 0.95 * before
 
 
-def test_calibrated_tables_price_what_was_counted_below_what_was_not() -> None:
+@pytest.mark.parametrize("model", [default_model(), shipped_model("hierarchy-1")], ids=str)
+def test_calibrated_tables_price_what_was_counted_below_what_was_not(model) -> None:
     source = CaseSource([TrainingField("waves", waves())])
     rng = np.random.default_rng(0)
-    from latentzarr.codec.predictor import NeuralPredictor
-
-    counts = count_cases([source.draw(rng) for _ in range(6)], NeuralPredictor(default_model()))
+    counts = count_cases([source.draw(rng) for _ in range(6)], NeuralPredictor(model))
     tables = calibrated(counts)
     assert counts.sum() > 1000
-    often = np.unravel_index(counts.reshape(-1, 64).argmax(), (512, 64))
+    assert counts.shape == (tables.groups, 64, 64)
+    assert tables.groups == model.tables.groups == 4 * model.order.kinds
+    often = np.unravel_index(counts.reshape(-1, 64).argmax(), (64 * tables.groups, 64))
     assert tables.costs[often] == tables.costs[often[0]].min()
+
+
+def test_cases_of_several_slices_come_in_either_order_of_slices() -> None:
+    source = CaseSource([TrainingField("waves", waves())])
+    rng = np.random.default_rng(0)
+    cases = [source.draw(rng) for _ in range(40)]
+    assert {case.dyadic for case in cases if len(case.target) > 2} == {False, True}
+    pool = collect(cases[:8], CubicPredictor(Order.THREE_PASSES), rng)
+    assert {kind for kind, _ in pool} == set(PassKind)
+    assert {reference for _, reference in pool} == {False, True}
+    assert {s.inputs.shape[1] for (_, reference), s in pool.items() if reference} == {39}
+    assert any((s.inputs[:, 38] == 64).any() for (_, reference), s in pool.items() if reference), "between two slices"
 
 
 def test_fit_is_never_worse_on_what_it_held_back_and_its_model_holds_the_bound(tmp_path) -> None:

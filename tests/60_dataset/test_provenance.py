@@ -34,7 +34,7 @@ def store(weather, tmp_path_factory):
 
 def test_the_group_says_what_opens_it(store):
     container = container_of(xr.open_zarr(store).attrs)
-    assert container.implementation == f"latentzarr version {latentzarr.__version__} (frame 1)"
+    assert container.implementation == f"latentzarr version {latentzarr.__version__} (frame 2)"
     assert container.model == latentzarr.default_model().digest
     assert container.package == "pip install latentzarr"
     assert container.complete

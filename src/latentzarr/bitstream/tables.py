@@ -15,12 +15,12 @@ import numpy.typing as npt
 from latentzarr.bitstream.tokens import TOKENS, token_costs
 from latentzarr.errors import UntrustedModelError
 
-__all__ = ["CLASSES", "GROUPS", "SCALE", "SCALE_BITS", "FrequencyTables", "fixed_tables", "frequencies"]
+__all__ = ["CLASSES", "SCALE", "SCALE_BITS", "FrequencyTables", "fixed_tables", "frequencies"]
 
 SCALE_BITS = 15
 SCALE = 1 << SCALE_BITS
 CLASSES = 64
-GROUPS = 8
+_MOST_GROUPS = 16
 _POWERS = np.array([2**30 // 1, 984623403, 902905651, 827970198, 759250125, 696233590, 638447284, 585455093], np.int64)
 """round(2**(30 - k / 8)) for k = 0..7."""
 _SLOPES = (534_784, 449_692, 378_144, 317_979)
@@ -51,9 +51,9 @@ class FrequencyTables:
 
     Attributes
     ----------
-    costs : uint8 array, shape (8 * 64, 64)
-        Row ``64 * group + class``; eighths of a bit of each token.
-    starts : int32 array, shape (8 * 64, 65)
+    costs : uint8 array, shape (64 * groups, 64)
+        Row ``64 * group + class``; eighths of a bit of each token. 8 groups in order 1, 12 in order 2, 1 for the fixed tables.
+    starts : int32 array, shape (64 * groups, 65)
         Cumulative frequencies; ``starts[:, 0] == 0`` and ``starts[:, 64] == 2**15``.
 
     Raises
@@ -68,20 +68,29 @@ class FrequencyTables:
     @classmethod
     def from_costs(cls, costs: npt.NDArray[np.uint8]) -> FrequencyTables:
         """Build the frequencies of ``costs``."""
-        if costs.dtype != np.uint8 or costs.shape != (GROUPS * CLASSES, TOKENS):
-            raise UntrustedModelError(f"tables must be uint8 {(GROUPS * CLASSES, TOKENS)}, are {costs.dtype} {costs.shape}")
+        if costs.dtype != np.uint8 or costs.ndim != 2 or costs.shape[1] != TOKENS or not _whole(len(costs)):
+            raise UntrustedModelError(f"tables must be uint8 (64 * groups, {TOKENS}), are {costs.dtype} {costs.shape}")
         if (costs.min(1) >= 240).any():
             raise UntrustedModelError("a table has no token that costs less than 30 bits")
         starts = np.zeros((len(costs), TOKENS + 1), np.int32)
         starts[:, 1:] = frequencies(costs).cumsum(1)
         return cls(costs, starts)
 
+    @property
+    def groups(self) -> int:
+        """Groups of 64 tables."""
+        return len(self.costs) // CLASSES
 
-@lru_cache(maxsize=1)
-def fixed_tables() -> FrequencyTables:
-    """The 64 tables of the format itself (two-sided geometric, four widths an octave), the same for every group."""
+
+def _whole(rows: int) -> bool:
+    return 0 < rows <= _MOST_GROUPS * CLASSES and rows % CLASSES == 0
+
+
+@lru_cache(maxsize=4)
+def fixed_tables(groups: int = 1) -> FrequencyTables:
+    """The 64 tables of the format itself: two-sided geometric, four widths an octave; the same for each group."""
     rows = []
     for width in range(CLASSES):
         costs = token_costs(_SLOPES[width & 3] >> (width >> 2))
         rows.append(np.clip(costs - costs.min(), 0, 255))
-    return FrequencyTables.from_costs(np.tile(np.array(rows, np.uint8), (GROUPS, 1)))
+    return FrequencyTables.from_costs(np.tile(np.array(rows, np.uint8), (groups, 1)))

@@ -1,6 +1,6 @@
 """The whole codec on one page: a chunk of values in, a frame out, and back.
 
-    split off special values -> lattice of the bound -> coarse-to-fine walk -> entropy code -> decode again and check
+    split off special values -> lattice of the bound -> coarse-to-fine or raster walk -> entropy code -> decode and check
 
 Candidates are tried from the smallest up; the first whose own bytes decode within the bound is kept. The last one stores
 every bit, so there always is one. This file knows a `Predictor`, not torch, zarr or xarray.
@@ -16,23 +16,23 @@ import numpy as np
 import numpy.typing as npt
 
 from latentzarr.bitstream import lossless
-from latentzarr.bitstream.frame import FrameHeader, Mode, dtype_code, pack_frame, parse_frame
-from latentzarr.bitstream.tables import fixed_tables
+from latentzarr.bitstream.frame import FrameHeader, Mode, dtype_code, pack_frame, parse_frame, stored_bound
 from latentzarr.bounds import BoundKind, ErrorBound, violations
+from latentzarr.codec.candidates import aimed, walks, with_raster, worth_trying
 from latentzarr.codec.config import CodecConfig
 from latentzarr.codec.payload import as_booleans, decode_hierarchy, pack_hierarchy
 from latentzarr.codec.predictor import CubicPredictor, Predictor, neural_predictor
-from latentzarr.codec.prepare import LatticeChunk, prepare, with_step
-from latentzarr.codec.search import Candidate, make_candidate
+from latentzarr.codec.prepare import prepare
+from latentzarr.codec.raster import RasterCandidate
+from latentzarr.codec.search import Candidate
 from latentzarr.errors import CorruptFrameError, FormatError, GuaranteeBrokenError
+from latentzarr.geometry import Order
 from latentzarr.models.weights import Model
-from latentzarr.scaling import LinearLattice
 
 __all__ = ["decode_chunk", "encode_chunk", "decode_with", "encode_with"]
 
 _NO_MODEL = bytes(8)
 _PCODEC_TRIAL_SHARE = 6  # the lossless candidate is tried when the best so far is above raw / this
-_RMSE_ROUNDS = 4
 
 
 def encode_chunk(
@@ -62,7 +62,8 @@ def encode_chunk(
     UnsupportedDtypeError
     """
     neural: list[Predictor] = [neural_predictor(config.model, reference=r) for r in (True, False)]
-    return encode_with(values, config, [*neural, CubicPredictor()], fill_value, fortran=fortran, big_endian=big_endian)
+    cubic = CubicPredictor(config.model.order)
+    return encode_with(values, config, [*neural, cubic], fill_value, raster=True, fortran=fortran, big_endian=big_endian)
 
 
 def encode_with(
@@ -71,18 +72,22 @@ def encode_with(
     predictors: Sequence[Predictor],
     fill_value: Any = None,
     *,
+    raster: bool = False,
     fortran: bool = False,
     big_endian: bool = False,
 ) -> bytes:
-    """`encode_chunk` with other predictors; the bound holds whatever they predict."""
+    """`encode_chunk` with other predictors; the bound holds whatever they predict. ``raster``: try that mode as well."""
     array = np.asarray(values)
     dtype_code(array.dtype)  # refuses what cannot be coded
     flat = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)).reshape(-1)
+    order = predictors[0].order if predictors else config.model.order
     bound = _effective(config.bound, flat.dtype)
-    header = FrameHeader(Mode.RAW, flat.dtype, fortran, bound, _NO_MODEL, array.shape, big_endian)
+    if order is not Order.TWO_PASSES:
+        bound = stored_bound(bound, flat.dtype)
+    header = FrameHeader(Mode.RAW, flat.dtype, fortran, bound, _NO_MODEL, array.shape, big_endian, version=int(order))
     if flat.size == 0:
         return pack_frame(header, b"")
-    for frame in _candidates(header, flat, bound, config.model, predictors, fill_value):
+    for frame in _candidates(header, flat, bound, config, predictors, fill_value, raster=raster):
         if _holds(frame, flat, header, config.model, predictors):
             return frame
     raise GuaranteeBrokenError(
@@ -124,41 +129,40 @@ def _rmse(flat: npt.NDArray[Any], decoded: npt.NDArray[Any]) -> float:
 
 
 def _candidates(
-    header: FrameHeader, flat: npt.NDArray[Any], bound: ErrorBound, model: Model, predictors: Sequence[Predictor], fill_value: Any
+    header: FrameHeader,
+    flat: npt.NDArray[Any],
+    bound: ErrorBound,
+    config: CodecConfig,
+    predictors: Sequence[Predictor],
+    fill_value: Any,
+    *,
+    raster: bool,
 ) -> Iterator[bytes]:
     """Frames, the smallest first, ending with one that is exact."""
+    model = config.model
     little = flat.astype(flat.dtype.newbyteorder("<"), copy=False)
     first = flat[:1].tobytes()
     if flat[-1:].tobytes() == first and flat.tobytes() == first * flat.size:
         yield pack_frame(_as(header, Mode.CONSTANT), little[:1].tobytes())
-    found = []
+    found: list[Candidate | RasterCandidate] = []
     prepared = prepare(flat, bound, header.shape, fill_value)
     if prepared is not None:
-        predictors = _worth_trying(prepared, predictors)
-        prepared = _aim(prepared, flat, bound, model, predictors)
-        coded = [c for c in (_try(prepared, p, model) for p in predictors) if c is not None]
-        coded.sort(key=lambda c: c.estimated_bytes)
-        found = [(c.estimated_bytes, c) for c in coded]
+        ways = worth_trying(prepared, predictors, config.effort, model)
+        prepared = aimed(prepared, flat, bound, model, ways)
+        found += sorted(walks(prepared, ways, model), key=lambda c: c.estimated_bytes)
+        if raster and header.version > 1 and bound.kind is not BoundKind.NONE:
+            found = with_raster(prepared, found, config.effort)
     exact: bytes | None = None
-    if not found or found[0][0] > flat.nbytes / _PCODEC_TRIAL_SHARE:
+    if not found or found[0].estimated_bytes > flat.nbytes / _PCODEC_TRIAL_SHARE:
         exact = _exact(header, flat, little)
-    for size, candidate in found:
-        if exact is not None and len(exact) <= size:
+    for candidate in found:
+        if exact is not None and len(exact) <= candidate.estimated_bytes:
             break
         assert prepared is not None
         digest = model.prefix if candidate.mode.is_neural else _NO_MODEL
         yield pack_hierarchy(_as(header, candidate.mode, digest), prepared, candidate)
     yield exact if exact is not None else _exact(header, flat, little)
     yield pack_frame(header, little.tobytes())
-
-
-def _worth_trying(chunk: LatticeChunk, predictors: Sequence[Predictor]) -> Sequence[Predictor]:
-    """Of the two neural ways, only the one that fits: slices that are unlike each other had better not look at each other."""
-    modes = {p.mode for p in predictors}
-    if not {Mode.NEURAL, Mode.INDEPENDENT} <= modes:
-        return predictors
-    unwanted = Mode.INDEPENDENT if chunk.slices_are_alike() else Mode.NEURAL
-    return [p for p in predictors if p.mode is not unwanted]
 
 
 def _as(header: FrameHeader, mode: Mode, digest: bytes = _NO_MODEL) -> FrameHeader:
@@ -170,34 +174,6 @@ def _exact(header: FrameHeader, flat: npt.NDArray[Any], little: npt.NDArray[Any]
     if len(packed) < flat.nbytes:
         return pack_frame(_as(header, Mode.PCODEC), packed)
     return pack_frame(header, little.tobytes())
-
-
-def _try(ready: LatticeChunk, predictor: Predictor, model: Model) -> Candidate | None:
-    """A candidate, or None where the walk leaves the format's range or the predictor breaks its contract."""
-    try:
-        return make_candidate(ready, predictor, fixed_tables() if predictor.mode is Mode.CUBIC else model.tables)
-    except GuaranteeBrokenError:
-        return None
-
-
-def _aim(
-    ready: LatticeChunk, flat: npt.NDArray[Any], bound: ErrorBound, model: Model, predictors: Sequence[Predictor]
-) -> LatticeChunk:
-    """For ``bound=none``: change the step until the root mean square error made is the one aimed at."""
-    if bound.kind is not BoundKind.NONE or not predictors:
-        return ready
-    for _ in range(_RMSE_ROUNDS):
-        assert isinstance(ready.lattice, LinearLattice)
-        candidate = _try(ready, predictors[0], model)
-        if candidate is None:
-            return ready
-        coded = ready.special.missing == 0
-        error = (candidate.walk.n.reshape(-1) - ready.target.reshape(-1))[coded] if coded.any() else np.zeros(1)
-        made = float(np.sqrt(np.mean(error**2))) * ready.lattice.step / 16
-        if made == 0.0 or 0.97 <= made / bound.value <= 1.0:
-            return ready
-        ready = with_step(ready, flat, ready.lattice.step * min(max(0.99 * bound.value / made, 0.5), 3.0))
-    return ready
 
 
 def decode_chunk(

@@ -6,16 +6,41 @@ import base64
 import binascii
 import zlib
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from latentzarr.bounds import BoundKind, ErrorBound
 from latentzarr.errors import InvalidConfigError
-from latentzarr.models.store import default_model, find_model, register_model
+from latentzarr.models.store import default_model, find_model, known_shipped, register_model, shipped_model
 from latentzarr.models.weights import MAX_MODEL_BYTES, Model, read_model
 
 __all__ = ["CodecConfig"]
 
-_KEYS = {"version", "bound", "model"}
+_KEYS = {"version", "bound", "model", "effort"}
+
+
+class Effort(StrEnum):
+    """How much time coding may take: which shipped model is used where none is given, and which candidates are tried.
+
+    ``fast`` a small network; ``normal``; ``max`` a large network and every candidate there is. All keep the same bound.
+    """
+
+    FAST = "fast"
+    NORMAL = "normal"
+    MAX = "max"
+
+    @classmethod
+    def of(cls, given: str) -> Effort:
+        """The effort of a name.
+
+        Raises
+        ------
+        InvalidConfigError
+        """
+        try:
+            return cls(given)
+        except ValueError as error:
+            raise InvalidConfigError(f"an effort is one of {', '.join(cls)}, got {given!r}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +56,8 @@ class CodecConfig:
         The shipped one unless given.
     embed : bool
         Whether the model's bytes are written into the JSON, so that a store needs nothing else to be read.
+    effort : Effort
+        Only how chunks are coded; frames are read alike, whatever it was.
 
     Raises
     ------
@@ -41,6 +68,7 @@ class CodecConfig:
     bound: ErrorBound
     model: Model = field(default_factory=default_model)
     embed: bool = True
+    effort: Effort = Effort.NORMAL
 
     def __post_init__(self) -> None:
         if self.bound.kind is BoundKind.RANGE_RELATIVE:
@@ -54,10 +82,13 @@ class CodecConfig:
         bound: dict[str, Any] = {"kind": str(self.bound.kind)}
         if self.bound.kind is not BoundKind.LOSSLESS:
             bound["value"] = self.bound.value
+        if self.bound.zeros:
+            bound["zeros"] = "exact"
         model: dict[str, Any] = {"digest": self.model.digest}
         if self.embed:
             model["data"] = base64.b64encode(zlib.compress(self.model.blob, 9)).decode("ascii")
-        return {"version": 1, "bound": bound, "model": model}
+        effort = {} if self.effort is Effort.NORMAL else {"effort": str(self.effort)}
+        return {"version": 1, "bound": bound, "model": model, **effort}
 
     @classmethod
     def from_json(cls, data: Any) -> CodecConfig:
@@ -75,11 +106,15 @@ class CodecConfig:
         if data.get("version", 1) != 1:
             raise InvalidConfigError(f"configuration version {data['version']!r} is not known here; install a newer latentzarr")
         bound = data["bound"]
-        if not isinstance(bound, dict) or set(bound) - {"kind", "value"} or bound.get("kind") not in set(map(str, BoundKind)):
-            raise InvalidConfigError(f"'bound' has a 'kind' of {[str(k) for k in BoundKind]} and a 'value', got {bound!r}")
+        known = isinstance(bound, dict) and not set(bound) - {"kind", "value", "zeros"} and bound.get("zeros", "exact") == "exact"
+        if not known or bound.get("kind") not in set(map(str, BoundKind)):
+            raise InvalidConfigError(
+                f"'bound' has a 'kind' of {[str(k) for k in BoundKind]}, a 'value' and perhaps 'zeros': 'exact', got {bound!r}"
+            )
         model = data.get("model")
-        found, embed = (default_model(), True) if model is None else _read_model(model)
-        return cls(ErrorBound(BoundKind(bound["kind"]), bound.get("value", 0.0)), found, embed)
+        effort = Effort.of(data.get("effort", "normal"))
+        found, embed = (shipped_model(effort), True) if model is None else _read_model(model)
+        return cls(ErrorBound(BoundKind(bound["kind"]), bound.get("value", 0.0), "zeros" in bound), found, embed, effort)
 
 
 def _keys(data: Any) -> Any:
@@ -91,9 +126,9 @@ def _read_model(model: Any) -> tuple[Model, bool]:
         raise InvalidConfigError(f"'model' has a 'digest' and perhaps 'data', got {_keys(model)}")
     if "data" not in model:
         return find_model(model["digest"]), False
-    shipped = default_model()
-    if model["digest"] == shipped.digest:
-        return shipped, True
+    known = known_shipped(model["digest"])
+    if known is not None and known.digest == model["digest"]:
+        return known, True
     try:
         packed = base64.b64decode(model["data"], validate=True)
         inflate = zlib.decompressobj()

@@ -1,4 +1,7 @@
-"""Walk a chunk coarse to fine in closed loop: predict, quantise what is left, go on from what a reader will have."""
+"""Walk a chunk coarse to fine in closed loop: predict, quantise what is left, go on from what a reader will have.
+
+`latentzarr.codec.hierarchy_decode` walks the same way as a reader.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latentzarr.bitstream.frame import Mode, Section
-from latentzarr.bitstream.rans import START, decode_segment
-from latentzarr.bitstream.tables import CLASSES, GROUPS, FrequencyTables, fixed_tables
 from latentzarr.codec import kernels
-from latentzarr.codec.predictor import CUBIC_CONTEXTS, Prediction, Predictor, SliceStates
-from latentzarr.errors import CorruptFrameError, GuaranteeBrokenError
-from latentzarr.geometry import COARSEST_STRIDE, ChunkGeometry, Pass, passes
+from latentzarr.codec.compiled import CompiledPredictor, compiled, packed_passes, packed_visits
+from latentzarr.codec.predictor import RECIPROCALS, Predictor, SliceStates
+from latentzarr.codec.table_choice import TableChoice, combined_starts, first_fixed_row, tables_group
+from latentzarr.codec.walking import checked, coded_only, field_of, root_of
+from latentzarr.geometry import ChunkGeometry, Order, passes
+from latentzarr.slices import Visit, visits
 
-__all__ = ["Coded", "TableChoice", "Walk", "decode_walk", "encode_walk"]
-
-FIRST_FIXED_ROW = GROUPS * CLASSES
+__all__ = ["TableChoice", "Walk", "combined_starts", "encode_walk", "first_fixed_row", "tables_group"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +31,7 @@ class Walk:
     classes : uint8 array, same shape
         As predicted; 0 for the root.
     groups : uint8 array, same shape
-        0 to 5; 6 for the root.
+        As in `latentzarr.geometry.Pass.group`; ``order.groups`` for the root.
     ends : int64 array, shape (segments,)
         End of each segment: the root of each slice, then each pass over each slice.
     section_segments : tuple of int
@@ -47,72 +48,6 @@ class Walk:
     n: npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TableChoice:
-    """Which row of the tables codes which class.
-
-    Attributes
-    ----------
-    starts : int32 array, shape (576, 65)
-        The model's 512 rows and the 64 fixed ones.
-    row_of : uint16 array, shape (6, 64)
-        Row for each group and class.
-    root_row : int
-    """
-
-    starts: npt.NDArray[np.int32]
-    row_of: npt.NDArray[np.uint16]
-    root_row: int
-
-    @classmethod
-    def make(cls, mode: Mode, tables: FrequencyTables, adaptation: bytes, root_class: int, *, snap: bool) -> TableChoice:
-        """From a frame's adaptation bytes; see `docs/reference/format.md`, section 9."""
-        starts = combined_starts(tables)
-        row_of = np.zeros((6, CLASSES), np.uint16)
-        given = np.frombuffer(adaptation, np.uint8).astype(np.int64)
-        for group in range(6):
-            if mode is Mode.CUBIC:
-                at = CUBIC_CONTEXTS * (group // 2)
-                row_of[group, :CUBIC_CONTEXTS] = FIRST_FIXED_ROW + np.minimum(given[at : at + CUBIC_CONTEXTS], CLASSES - 1)
-            else:
-                shift = int(given[group]) - 128 if len(given) else 0
-                tables_group = 6 + group % 2 if snap else group
-                row_of[group] = CLASSES * tables_group + np.clip(np.arange(CLASSES) + shift, 0, CLASSES - 1)
-        return cls(starts, row_of, FIRST_FIXED_ROW + root_class)
-
-
-_combined: dict[int, tuple[FrequencyTables, npt.NDArray[np.int32]]] = {}
-
-
-def combined_starts(tables: FrequencyTables) -> npt.NDArray[np.int32]:
-    """The rows of ``tables`` and of the fixed tables in one array, made once for each model."""
-    known = _combined.get(id(tables))
-    if known is None or known[0] is not tables:
-        if len(_combined) > 16:
-            _combined.clear()
-        known = (tables, np.concatenate([tables.starts, fixed_tables().starts[:CLASSES]]))
-        _combined[id(tables)] = known
-    return known[1]
-
-
-def _root(geometry: ChunkGeometry) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    return np.arange(0, geometry.rows, COARSEST_STRIDE), np.arange(0, geometry.columns, COARSEST_STRIDE)
-
-
-def _checked(predictor: Predictor, states: SliceStates, step: Pass, index: int) -> Prediction:
-    """A prediction of the right shape and range, whoever made it."""
-    found = predictor.predict(states, step, index)
-    sound = (
-        found.centre.shape == found.classes.shape == (step.size,)
-        and found.centre.dtype == np.int32
-        and found.classes.dtype == np.uint8
-        and bool((found.classes < CLASSES).all())
-    )
-    if not sound:
-        raise GuaranteeBrokenError(f"predictor {type(predictor).__name__} returned arrays of a wrong shape, dtype or range")
-    return found
-
-
 def encode_walk(
     target: npt.NDArray[np.float64],
     missing: npt.NDArray[np.uint8] | None,
@@ -121,6 +56,7 @@ def encode_walk(
     *,
     snap: bool,
     half_open: bool,
+    dyadic: bool = False,
 ) -> Walk | None:
     """Code a chunk in closed loop.
 
@@ -135,6 +71,8 @@ def encode_walk(
         Put decoded values on whole quanta.
     half_open : bool
         Round so that ``-8 <= decoded - target < 8`` (integers) rather than to the nearest.
+    dyadic : bool
+        Visit slices in dyadic order.
 
     Returns
     -------
@@ -145,17 +83,20 @@ def encode_walk(
     n, width = states.n, geometry.columns
     quanta = np.empty(geometry.size, np.int32)
     classes = np.zeros(geometry.size, np.uint8)
-    groups = np.full(geometry.size, 6, np.uint8)
+    groups = np.full(geometry.size, predictor.order.groups, np.uint8)
     ends: list[int] = []
     at = 0
-    rows, columns = _root(geometry)
-    for t in range(geometry.slices):
+    rows, columns = root_of(geometry)
+    plan = visits(geometry.slices, dyadic=dyadic)
+    for visit in plan:
+        t = visit.slice
         at += kernels.quantise_root(
             target[t],
             states.missing[t],
             states.any_missing,
-            n[max(t - 1, 0)],
-            t > 0,
+            n[max(visit.before, 0)],
+            n[max(visit.after, 0)],
+            visit.references,
             rows,
             columns,
             width,
@@ -164,106 +105,63 @@ def encode_walk(
             quanta[at:],
         )
         ends.append(at)
+    fast = compiled(predictor)
+    if fast is not None:
+        return _encode_compiled(target, states, plan, fast, predictor.order, half_open, at, quanta, classes, groups, ends)
     finished = [len(ends)] * 4
-    for step in passes(geometry.rows, geometry.columns):
-        for t in range(geometry.slices):
-            found = _checked(predictor, states, step, t)
+    for step in passes(geometry.rows, geometry.columns, predictor.order):
+        for visit in plan:
+            t = visit.slice
+            found = checked(predictor, states, step, visit)
             count = kernels.quantise_pass(
-                target[t], states.missing[t], states.any_missing, found.centre, step.rows, step.columns, width, snap, half_open,
+                target[t], states.missing[t], states.any_missing, found.centre, step.rows, step.columns, width,
+                snap, half_open, step.grade(snap=snap)[0],
                 n[t], states.activity[t], quanta[at:],
             )  # fmt: skip
             if count < 0:
                 return None
-            classes[at : at + count] = _coded_only(found.classes, states, step, t)
+            classes[at : at + count] = coded_only(found.classes, states, step, t)
             groups[at : at + count] = step.group
             at += count
             ends.append(at)
-        for section in range(_section(step), 4):
+        for section in range(_section(step.level), 4):
             finished[section] = len(ends)
     sections = (finished[0], finished[1], finished[2], finished[3])
     return Walk(quanta[:at], classes[:at], groups[:at], np.array(ends, np.int64), sections, n)
 
 
-def _section(step: Pass) -> int:
-    return 3 - min(step.level, 3)
+def _encode_compiled(
+    target: npt.NDArray[np.float64],
+    states: SliceStates,
+    plan: tuple[Visit, ...],
+    fast: CompiledPredictor,
+    order: Order,
+    half_open: bool,
+    at: int,
+    quanta: npt.NDArray[np.int32],
+    classes: npt.NDArray[np.uint8],
+    groups: npt.NDArray[np.uint8],
+    ends: list[int],
+) -> Walk | None:
+    """`encode_walk` after the root, all in compiled code."""
+    all_ends = [np.array(ends, np.int64)]
+    finished = [len(ends)] * 4
+    field = field_of(states, plan, fast)
+    for packed in packed_passes(states.geometry, order):
+        found = np.empty(len(packed.table) * len(plan), np.int64)
+        at = kernels.encode_passes(
+            target, half_open, at, quanta, classes, groups, found, packed_visits(plan), packed.arrays, states.geometry.columns,
+            states.snap, field, fast.arrays, RECIPROCALS,
+        )  # fmt: skip
+        if at < 0:
+            return None
+        all_ends.append(found)
+        for level in packed.levels:
+            for section in range(_section(level), 4):
+                finished[section] += len(plan)
+    sections = (finished[0], finished[1], finished[2], finished[3])
+    return Walk(quanta[:at], classes[:at], groups[:at], np.concatenate(all_ends), sections, states.n)
 
 
-def _coded_only(classes: npt.NDArray[np.uint8], states: SliceStates, step: Pass, t: int) -> npt.NDArray[np.uint8]:
-    """The classes of the values that are coded."""
-    if not states.any_missing:
-        return classes
-    grid = states.missing[t].reshape(states.geometry.rows, states.geometry.columns)
-    return classes[grid[np.ix_(step.rows, step.columns)].ravel() == 0]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Coded:
-    """An entropy-coded walk: lane states, words, and how many words finish each section."""
-
-    states: npt.NDArray[np.uint32]
-    words: npt.NDArray[np.uint16]
-    sections: tuple[Section, ...]
-
-
-def decode_walk(
-    coded: Coded,
-    missing: npt.NDArray[np.uint8] | None,
-    geometry: ChunkGeometry,
-    predictor: Predictor,
-    choice: TableChoice,
-    *,
-    snap: bool,
-    finest_level: int = 0,
-) -> npt.NDArray[np.int32]:
-    """Decode a walk down to a level.
-
-    Returns
-    -------
-    int32 array, shape (slices, rows, columns)
-        Lattice units; with ``finest_level`` k only every ``2**k``-th row and column is filled.
-
-    Raises
-    ------
-    CorruptFrameError
-        If the words do not end where the values do.
-    """
-    states = SliceStates.empty(geometry, missing, snap=snap)
-    n, width = states.n, geometry.columns
-    lanes = coded.states.astype(np.uint64)
-    limit, position = len(coded.words), 0
-    rows, columns = _root(geometry)
-    for t in range(geometry.slices):
-        count = len(rows) * len(columns)
-        if states.any_missing:
-            count -= int(states.missing[t].reshape(geometry.rows, width)[np.ix_(rows, columns)].sum())
-        quanta = np.empty(count, np.int32)
-        tables = np.full(count, choice.root_row, np.uint16)
-        position = decode_segment(coded.words, position, limit, lanes, tables, choice.starts, len(lanes), quanta)
-        if position < 0:
-            raise CorruptFrameError("the words end inside the root")
-        kernels.reconstruct_root(
-            quanta, states.missing[t], states.any_missing, n[max(t - 1, 0)], t > 0, rows, columns, width, n[t]
-        )
-    for step in passes(geometry.rows, width, finest_level):
-        for t in range(geometry.slices):
-            found = _checked(predictor, states, step, t)
-            tables = choice.row_of[step.group][_coded_only(found.classes, states, step, t)]
-            quanta = np.empty(len(tables), np.int32)
-            position = decode_segment(coded.words, position, limit, lanes, tables, choice.starts, len(lanes), quanta)
-            if position < 0:
-                raise CorruptFrameError(f"the words end at stride {1 << step.level}, slice {t}")
-            kernels.reconstruct_pass(
-                quanta,
-                states.missing[t],
-                states.any_missing,
-                found.centre,
-                step.rows,
-                step.columns,
-                width,
-                snap,
-                n[t],
-                states.activity[t],
-            )
-    if finest_level == 0 and (position != limit or (lanes != START).any()):
-        raise CorruptFrameError("the words do not end where the values do; the model is not the one they were coded with")
-    return n.reshape(geometry.shape)
+def _section(level: int) -> int:
+    return 3 - min(level, 3)

@@ -11,7 +11,7 @@ from numcodecs.compat import ensure_bytes, ndarray_copy
 
 from latentzarr.bounds import ErrorBound
 from latentzarr.codec.chunk import decode_chunk, encode_chunk
-from latentzarr.codec.config import CodecConfig
+from latentzarr.codec.config import CodecConfig, Effort
 from latentzarr.codec.runtime import working
 from latentzarr.codec.zarr_codec import bound_of, model_of
 from latentzarr.errors import InvalidConfigError
@@ -36,10 +36,15 @@ class LatentNumcodec(Codec):  # type: ignore[misc]
         lossless: bool = False,
         rmse: float | None = None,
         bound: ErrorBound | None = None,
+        exact_zeros: bool = False,
         model: Model | str | None = None,
         embed: bool = True,
+        effort: Effort | str = Effort.NORMAL,
     ) -> None:
-        self.config = CodecConfig(bound_of(absolute, relative, lossless, rmse, bound), model_of(model), embed)
+        level = Effort.of(effort)
+        self.config = CodecConfig(
+            bound_of(absolute, relative, lossless, rmse, bound, exact_zeros), model_of(model, level), embed, level
+        )
 
     def encode(self, buf: Any) -> bytes:
         """Code an array (or anything NumPy reads as one); Fortran order and byte order are kept."""
@@ -68,8 +73,8 @@ class LatentNumcodec(Codec):  # type: ignore[misc]
         """
         if "configuration" in config:
             found = CodecConfig.from_json(config["configuration"])
-            return cls(bound=found.bound, model=found.model, embed=found.embed)
-        known = {"absolute", "relative", "lossless", "rmse", "model", "embed"}
+            return cls(bound=found.bound, model=found.model, embed=found.embed, effort=found.effort)
+        known = {"absolute", "relative", "lossless", "rmse", "exact_zeros", "model", "embed", "effort"}
         given = {k: v for k, v in config.items() if k != "id"}
         if set(given) - known:
             raise InvalidConfigError(f"unknown options of {cls.codec_id!r}: {sorted(set(given) - known)}")

@@ -1,4 +1,4 @@
-"""The hierarchy's payload: from a walk to a frame, and from a frame to values, whole or at a coarser level."""
+"""The payload of hierarchy and raster: from a walk to a frame, and from a frame to values, whole or at a coarser level."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from latentzarr.bitstream.frame import FrameHeader, HierarchyHeader, Mode, pack_
 from latentzarr.bitstream.planes import decode_planes, encode_planes
 from latentzarr.bitstream.tables import FrequencyTables, fixed_tables
 from latentzarr.bounds import BoundKind
-from latentzarr.codec.hierarchy import Coded, TableChoice, decode_walk
+from latentzarr.codec.hierarchy_decode import Coded, decode_walk
 from latentzarr.codec.predictor import CubicPredictor, Predictor, neural_predictor
 from latentzarr.codec.prepare import LatticeChunk
+from latentzarr.codec.raster import RasterCandidate, decode_raster
 from latentzarr.codec.search import Candidate
+from latentzarr.codec.table_choice import TableChoice
 from latentzarr.errors import CorruptFrameError
 from latentzarr.mask import Plane, SpecialValues, restore
 from latentzarr.models.store import find_model
@@ -27,7 +29,7 @@ from latentzarr.scaling import LinearLattice, LogLattice, step_of
 __all__ = ["as_booleans", "decode_hierarchy", "pack_hierarchy"]
 
 
-def pack_hierarchy(header: FrameHeader, chunk: LatticeChunk, candidate: Candidate) -> bytes:
+def pack_hierarchy(header: FrameHeader, chunk: LatticeChunk, candidate: Candidate | RasterCandidate) -> bytes:
     """The frame of a walk; ``header`` has its mode and digest already."""
     payload, sections, lanes = candidate.pack()
     special = chunk.special
@@ -41,10 +43,11 @@ def pack_hierarchy(header: FrameHeader, chunk: LatticeChunk, candidate: Candidat
         lanes=lanes,
         sections=sections,
         lattice=chunk.described,
-        snap=chunk.snap,
+        snap=chunk.snap and candidate.mode is not Mode.RASTER,
         adaptation=candidate.adaptation,
         mask=mask,
         repetition=chunk.repetition,
+        dyadic=isinstance(candidate, Candidate) and candidate.dyadic,
     )
     return pack_frame(header, payload, hierarchy)
 
@@ -83,16 +86,11 @@ def decode_hierarchy(
     """
     coded = hierarchy.coded
     special = read_mask(header, hierarchy)
-    predictor, tables = predictor_of(header, model, predictors)
-    words_at = start + 4 * hierarchy.lanes
-    stream = Coded(
-        np.frombuffer(data, "<u4", hierarchy.lanes, start),
-        np.frombuffer(data, "<u2", (len(data) - words_at) // 2, words_at),
-        hierarchy.sections,
-    )
-    choice = TableChoice.make(header.mode, tables, hierarchy.adaptation, hierarchy.root_class, snap=hierarchy.snap)
     missing = special.missing.reshape(coded.slices, -1) if special.any_missing else None
-    n = decode_walk(stream, missing, coded, predictor, choice, snap=hierarchy.snap, finest_level=level)
+    if header.mode is Mode.RASTER:
+        n = decode_raster(data[start:], missing, coded, hierarchy.adaptation)
+    else:
+        n = _decode_words(data, header, hierarchy, start, missing, predictor_of(header, model, predictors), level)
     every = slice(None, None, 1 << level)
 
     def thin(a: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -109,6 +107,32 @@ def decode_hierarchy(
     return grid if hierarchy.repetition == NO_REPETITION else hierarchy.repetition.expand(grid, hierarchy.geometry)
 
 
+def _decode_words(
+    data: bytes,
+    header: FrameHeader,
+    hierarchy: HierarchyHeader,
+    start: int,
+    missing: npt.NDArray[np.uint8] | None,
+    coder: tuple[Predictor, FrequencyTables],
+    level: int,
+) -> npt.NDArray[np.int32]:
+    """Lattice units of a hierarchy."""
+    predictor, tables = coder
+    words_at = start + 4 * hierarchy.lanes
+    stream = Coded(
+        np.frombuffer(data, "<u4", hierarchy.lanes, start),
+        np.frombuffer(data, "<u2", (len(data) - words_at) // 2, words_at),
+        hierarchy.sections,
+    )
+    choice = TableChoice.make(
+        header.mode, predictor.order, tables, hierarchy.adaptation, hierarchy.root_class, snap=hierarchy.snap
+    )
+    return decode_walk(
+        stream, missing, hierarchy.coded, predictor, choice,
+        snap=hierarchy.snap, dyadic=hierarchy.dyadic, finest_level=level,
+    )  # fmt: skip
+
+
 def as_booleans(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Bytes as booleans; other bytes than 0 and 1 would make arrays that NumPy itself trips over."""
     if (values > 1).any():
@@ -120,11 +144,13 @@ def predictor_of(
     header: FrameHeader, model: Model | None, predictors: Sequence[Predictor] | None
 ) -> tuple[Predictor, FrequencyTables]:
     """What predicts and codes a frame: a model found by its digest, or the fixed parts of the format."""
-    given = next((p for p in predictors or () if p.mode is header.mode), None)
+    given = next((p for p in predictors or () if p.mode is header.mode and p.order is header.order), None)
     if header.mode is Mode.CUBIC:
-        return given or CubicPredictor(), fixed_tables()
-    if model is None or model.prefix != header.digest:
+        return given or CubicPredictor(header.order), fixed_tables()
+    if model is None or not model.prefix.startswith(header.digest):
         model = find_model(header.digest.hex())
+    if model.order is not header.order:
+        raise CorruptFrameError(f"a frame of version {header.version} names a model of {model.card.architecture}")
     return given or neural_predictor(model, reference=header.mode is Mode.NEURAL), model.tables
 
 

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from latentzarr.bitstream.frame import Mode
 from latentzarr.codec import kernels
-from latentzarr.geometry import ChunkGeometry, Pass
+from latentzarr.geometry import ChunkGeometry, Order, Pass, PassKind
 from latentzarr.models.network import LEVELS, IntegerNetwork
 from latentzarr.models.weights import Model
+from latentzarr.slices import Visit
 
 __all__ = ["CUBIC_CONTEXTS", "CubicPredictor", "NeuralPredictor", "Prediction", "Predictor", "SliceStates"]
 
@@ -68,7 +69,7 @@ class Prediction:
     Attributes
     ----------
     centre : int32 array, shape (values,)
-        Lattice units; ``|centre| <= 2**29``. For missing values the stand-in that later passes will see.
+        Lattice units; ``|centre| <= 2**29``. For missing values the stand-in that later passes will see, below ``2**30``.
     classes : uint8 array, shape (values,)
         Below the predictor's number of classes.
     """
@@ -85,8 +86,13 @@ class Predictor(Protocol):
         """How frames coded with it are marked."""
         ...
 
-    def predict(self, states: SliceStates, step: Pass, index: int) -> Prediction:
-        """Predict the values that ``step`` adds to slice ``index``; earlier slices have this step already."""
+    @property
+    def order(self) -> Order:
+        """The order of passes it predicts."""
+        ...
+
+    def predict(self, states: SliceStates, step: Pass, visit: Visit) -> Prediction:
+        """Predict the values that ``step`` adds to a slice; the slices it may look at have this step already."""
         ...
 
 
@@ -98,7 +104,7 @@ class NeuralPredictor:
     ----------
     model : Model
     reference : bool
-        Whether slices after the first look at the one before them.
+        Whether slices look at those decoded before them.
     """
 
     model: Model
@@ -109,26 +115,33 @@ class NeuralPredictor:
         """See `Predictor.mode`."""
         return Mode.NEURAL if self.reference else Mode.INDEPENDENT
 
+    @property
+    def order(self) -> Order:
+        """See `Predictor.order`."""
+        return self.model.order
+
     @cached_property
-    def _weights(self) -> dict[tuple[bool, bool], tuple[npt.NDArray[np.float32], ...]]:
+    def weights(self) -> dict[tuple[PassKind, bool], tuple[npt.NDArray[np.float32], ...]]:
+        """``w1, b1, w2, b2, w3, b3`` of each network, by kind of pass and whether there is a slice to look at."""
         networks = self.model.networks
         return {
-            (columns, reference): _as_float(networks.choose(columns_pass=columns, reference=reference))
-            for columns in (False, True)
+            (kind, reference): _as_float(networks.choose(kind, reference=reference))
+            for kind in list(PassKind)[: self.order.kinds]
             for reference in (False, True)
         }
 
-    def predict(self, states: SliceStates, step: Pass, index: int) -> Prediction:
+    def predict(self, states: SliceStates, step: Pass, visit: Visit) -> Prediction:
         """See `Predictor.predict`."""
         centre = np.empty(step.size, np.int32)
         classes = np.empty(step.size, np.uint8)
-        before = max(index - 1, 0)
-        looks_back = self.reference and index > 0
+        t, references = visit.slice, visit.references if self.reference else 0
+        before, after = max(visit.before, 0), max(visit.after, 0)
         kernels.predict_pass(
-            states.n[index], states.activity[index], states.missing[index], states.any_missing,
-            states.n[before], states.activity[before], looks_back, states.geometry.columns,
-            step.rows, step.columns, step.neighbour_rows, step.neighbour_columns, step.level + LEVELS * states.snap, RECIPROCALS,
-            *self._weights[step.columns_pass, looks_back], centre, classes,
+            states.n[t], states.activity[t], states.missing[t], states.any_missing,
+            states.n[before], states.activity[before], states.n[after], states.activity[after], references,
+            states.geometry.columns, step.rows, step.columns, step.neighbour_rows, step.neighbour_columns,
+            step.level + LEVELS * states.snap, step.grade(snap=states.snap)[1], RECIPROCALS,
+            *self.weights[step.kind, references > 0], centre, classes,
         )  # fmt: skip
         return Prediction(centre, classes)
 
@@ -148,14 +161,16 @@ def neural_predictor(model: Model, *, reference: bool = True) -> NeuralPredictor
 class CubicPredictor:
     """Cubic interpolation, with a context of 16 sizes of the quanta around: what codes data unlike any training data."""
 
+    order: Order = Order.THREE_PASSES
     mode: Mode = Mode.CUBIC
 
-    def predict(self, states: SliceStates, step: Pass, index: int) -> Prediction:
+    def predict(self, states: SliceStates, step: Pass, visit: Visit) -> Prediction:
         """See `Predictor.predict`."""
         centre = np.empty(step.size, np.int32)
         classes = np.empty(step.size, np.uint8)
         kernels.cubic_pass(
-            states.n[index], states.activity[index], states.missing[index], states.any_missing, states.geometry.columns,
-            step.rows, step.columns, step.neighbour_rows, step.neighbour_columns, centre, classes,
+            states.n[visit.slice], states.activity[visit.slice], states.missing[visit.slice], states.any_missing,
+            states.geometry.columns, step.rows, step.columns, step.neighbour_rows, step.neighbour_columns,
+            step.kind is PassKind.CROSSINGS, centre, classes,
         )  # fmt: skip
         return Prediction(centre, classes)

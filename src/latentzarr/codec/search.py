@@ -11,10 +11,11 @@ from latentzarr.bitstream.frame import Mode, Section
 from latentzarr.bitstream.rans import encode_symbols
 from latentzarr.bitstream.tables import CLASSES, SCALE_BITS, FrequencyTables
 from latentzarr.bitstream.tokens import TOKENS
-from latentzarr.codec.hierarchy import FIRST_FIXED_ROW, TableChoice, Walk, combined_starts, encode_walk
+from latentzarr.codec.hierarchy import TableChoice, Walk, combined_starts, encode_walk, first_fixed_row, tables_group
 from latentzarr.codec.kernels.tables import count_by_class, price_shifts, rows_of
 from latentzarr.codec.predictor import CUBIC_CONTEXTS, Predictor
 from latentzarr.codec.prepare import LatticeChunk
+from latentzarr.geometry import Order
 
 __all__ = ["Candidate", "make_candidate"]
 
@@ -31,6 +32,9 @@ class Candidate:
     Attributes
     ----------
     mode : Mode
+    order : Order
+    dyadic : bool
+        Slices are visited in dyadic order.
     walk : Walk
     adaptation : bytes
     root_class : int
@@ -40,6 +44,8 @@ class Candidate:
     """
 
     mode: Mode
+    order: Order
+    dyadic: bool
     walk: Walk
     adaptation: bytes
     root_class: int
@@ -70,7 +76,7 @@ _costs: dict[int, tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]] = {}
 
 
 def _token_bits(starts: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-    """Bits of each token in each row, shape (576, 64), raw extra bits left out; made once for each model."""
+    """Bits of each token in each row, shape (rows, 64), raw extra bits left out; made once for each model."""
     known = _costs.get(id(starts))
     if known is None or known[0] is not starts:
         if len(_costs) > 16:
@@ -80,39 +86,51 @@ def _token_bits(starts: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     return known[1]
 
 
-def make_candidate(chunk: LatticeChunk, predictor: Predictor, tables: FrequencyTables) -> Candidate | None:
+def make_candidate(
+    chunk: LatticeChunk, predictor: Predictor, tables: FrequencyTables, *, dyadic: bool = False
+) -> Candidate | None:
     """Walk a chunk and choose tables; None where the walk leaves the format's range."""
-    walk = encode_walk(chunk.target, chunk.missing, chunk.coded, predictor, snap=chunk.snap, half_open=chunk.half_open)
+    order = predictor.order
+    walk = encode_walk(
+        chunk.target, chunk.missing, chunk.coded, predictor, snap=chunk.snap, half_open=chunk.half_open, dyadic=dyadic
+    )
     if walk is None:
         return None
-    starts = combined_starts(tables)
-    cost = _token_bits(starts)
-    fixed = cost[FIRST_FIXED_ROW:]
-    by_group = np.zeros((7, CLASSES, TOKENS), np.int64)
+    cost = _token_bits(combined_starts(tables))
+    fixed = cost[first_fixed_row(tables) :]
+    by_group = np.zeros((order.groups + 1, CLASSES, TOKENS), np.int64)
     raw = count_by_class(walk.quanta, walk.groups, walk.classes, by_group)
-    root_costs = fixed @ by_group[6].sum(0)
-    root_class = int(root_costs.argmin())
-    adapt = _adapt_cubic(by_group, fixed) if predictor.mode is Mode.CUBIC else _adapt_neural(by_group, cost, snap=chunk.snap)
-    choice = TableChoice.make(predictor.mode, tables, adapt[0], root_class, snap=chunk.snap)
-    return Candidate(predictor.mode, walk, adapt[0], root_class, choice, float(root_costs[root_class]) + adapt[1] + raw)
+    root_costs = fixed @ by_group[-1].sum(0)
+    step = 1 if order is Order.TWO_PASSES else 2  # version 2 has bytes for even classes only
+    root_class = step * int(root_costs[::step].argmin())
+    if predictor.mode is Mode.CUBIC:
+        adapt = _adapt_cubic(by_group[:-1], fixed, order)
+    else:
+        adapt = _adapt_neural(by_group[:-1], cost, order, snap=chunk.snap)
+    choice = TableChoice.make(predictor.mode, order, tables, adapt[0], root_class, snap=chunk.snap)
+    bits = float(root_costs[root_class]) + adapt[1] + raw
+    return Candidate(predictor.mode, order, dyadic, walk, adapt[0], root_class, choice, bits)
 
 
-def _adapt_cubic(counts: npt.NDArray[np.int64], fixed: npt.NDArray[np.float64]) -> tuple[bytes, float]:
+def _adapt_cubic(counts: npt.NDArray[np.int64], fixed: npt.NDArray[np.float64], order: Order) -> tuple[bytes, float]:
     """The best fixed table for each of 3 x 16 contexts, and the bits they cost."""
-    merged = (counts[0:6:2] + counts[1:6:2])[:, :CUBIC_CONTEXTS].reshape(3 * CUBIC_CONTEXTS, TOKENS)
+    merged = counts.reshape(3, order.kinds, CLASSES, TOKENS).sum(1)[:, :CUBIC_CONTEXTS].reshape(3 * CUBIC_CONTEXTS, TOKENS)
     bits = merged @ fixed.T
     best = bits.argmin(1)
     return best.astype(np.uint8).tobytes(), float(bits[np.arange(len(best)), best].sum())
 
 
-def _adapt_neural(counts: npt.NDArray[np.int64], cost: npt.NDArray[np.float64], *, snap: bool) -> tuple[bytes, float]:
-    """How far to shift the classes of each group, if that saves more than its six bytes, and the bits of all groups."""
-    total = np.zeros((6, 2 * _LARGEST_SHIFT + 1))
-    first_rows = np.array([CLASSES * (6 + group % 2 if snap else group) for group in range(6)])
+def _adapt_neural(
+    counts: npt.NDArray[np.int64], cost: npt.NDArray[np.float64], order: Order, *, snap: bool
+) -> tuple[bytes, float]:
+    """How far to shift the classes of each group, if that saves more than it costs, and the bits of all groups."""
+    total = np.zeros((order.groups, 2 * _LARGEST_SHIFT + 1))
+    first_rows = np.array([CLASSES * tables_group(group, order, snap=snap) for group in range(order.groups)])
     price_shifts(counts, cost, first_rows, _LARGEST_SHIFT, total)
     plain = float(total[:, _LARGEST_SHIFT].sum())
-    best = total.argmin(1)
-    shifted = float(total.min(1).sum())
-    if plain - shifted <= 48:
+    most = total.shape[1] - (order is not Order.TWO_PASSES)  # version 2 has half a byte for a shift: -8 to 7
+    best = total[:, :most].argmin(1)
+    shifted = float(total[:, :most].min(1).sum())
+    if plain - shifted <= (8 if order is Order.TWO_PASSES else 4) * (order.groups + 1):
         return b"", plain
     return bytes(int(128 + b) - _LARGEST_SHIFT for b in best), shifted

@@ -14,10 +14,10 @@ from zarr.core.buffer import Buffer, NDBuffer
 from latentzarr.bitstream.frame import dtype_code
 from latentzarr.bounds import BoundKind, ErrorBound
 from latentzarr.codec.chunk import decode_chunk, encode_chunk
-from latentzarr.codec.config import CodecConfig
+from latentzarr.codec.config import CodecConfig, Effort
 from latentzarr.codec.runtime import working
 from latentzarr.errors import InvalidConfigError, UnsupportedDtypeError
-from latentzarr.models.store import default_model, find_model, register_model
+from latentzarr.models.store import find_model, register_model, shipped_model
 from latentzarr.models.weights import Model
 
 __all__ = ["CODEC_NAME", "LatentCodec"]
@@ -26,7 +26,12 @@ CODEC_NAME = "latentzarr"
 
 
 def bound_of(
-    absolute: float | None, relative: float | None, lossless: bool, rmse: float | None, bound: ErrorBound | None
+    absolute: float | None,
+    relative: float | None,
+    lossless: bool,
+    rmse: float | None,
+    bound: ErrorBound | None,
+    exact_zeros: bool,
 ) -> ErrorBound:
     """The one bound that was given.
 
@@ -44,13 +49,16 @@ def bound_of(
     ]
     if len(given) != 1:
         raise InvalidConfigError(f"give exactly one of absolute, relative, lossless, rmse and bound; got {len(given)}")
-    return given[0]
+    return given[0].with_exact_zeros() if exact_zeros else given[0]
 
 
-def model_of(model: Model | str | None) -> Model:
-    """A model, the model with a digest, or the shipped one; known to this process from now on, as zarr reads metadata back."""
+def model_of(model: Model | str | None, effort: Effort = Effort.NORMAL) -> Model:
+    """A model, the model with a digest, or the one shipped for an effort.
+
+    It is known to this process from now on, as zarr reads metadata back.
+    """
     if model is None:
-        return default_model()
+        return shipped_model(effort)
     return find_model(model) if isinstance(model, str) else register_model(model)
 
 
@@ -70,10 +78,14 @@ class LatentCodec(ArrayBytesCodec):
         No bound; aims at this root mean square error.
     bound : ErrorBound, optional
         Any of the above as a value.
+    exact_zeros : bool
+        Zeros come back as zeros (no drizzle where it was dry), over and above the bound.
     model : Model or str, optional
-        A model or its digest; the shipped one by default.
+        A model or its digest; by default the one shipped for the effort.
     embed : bool
         Write the model's bytes into the array metadata, so that the store needs nothing else to be read.
+    effort : {"fast", "normal", "max"}
+        How much time coding may take; the bound is the same. Decoding with the model of ``max`` takes longer, too.
 
     Raises
     ------
@@ -92,11 +104,14 @@ class LatentCodec(ArrayBytesCodec):
         lossless: bool = False,
         rmse: float | None = None,
         bound: ErrorBound | None = None,
+        exact_zeros: bool = False,
         model: Model | str | None = None,
         embed: bool = True,
+        effort: Effort | str = Effort.NORMAL,
     ) -> None:
-        chosen = bound_of(absolute, relative, lossless, rmse, bound)
-        object.__setattr__(self, "config", CodecConfig(chosen, model_of(model), embed))
+        chosen = bound_of(absolute, relative, lossless, rmse, bound, exact_zeros)
+        level = Effort.of(effort)
+        object.__setattr__(self, "config", CodecConfig(chosen, model_of(model, level), embed, level))
 
     @property
     def bound(self) -> ErrorBound:
@@ -111,7 +126,7 @@ class LatentCodec(ArrayBytesCodec):
     @classmethod
     def from_config(cls, config: CodecConfig) -> LatentCodec:
         """A codec of a configuration."""
-        return cls(bound=config.bound, model=config.model, embed=config.embed)
+        return cls(bound=config.bound, model=config.model, embed=config.embed, effort=config.effort)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LatentCodec:

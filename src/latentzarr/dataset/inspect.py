@@ -40,12 +40,12 @@ class ChunkFacts:
     size : int
         Bytes of the frame; 0 if it is not stored (all fill value).
     mode : str
-        ``neural``, ``cubic``, ``pcodec``, ``constant``, ``raw``; ``empty`` if not stored, ``wrapped`` if another codec is
-        around ours.
+        ``neural``, ``independent``, ``cubic``, ``raster``, ``pcodec``, ``constant``, ``raw``; ``empty`` if not stored,
+        ``wrapped`` if another codec is around ours.
     bound : str
         The bound in the frame, in words.
     model : str
-        First 16 digits of the digest of the model that is needed, or empty.
+        First digits of the digest of the model that is needed, as many as the frame has (8, in version 1 16), or empty.
     """
 
     index: tuple[int, ...]

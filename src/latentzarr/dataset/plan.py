@@ -17,6 +17,7 @@ import xarray as xr
 
 from latentzarr.bitstream.frame import FORMAT_VERSION, dtype_code
 from latentzarr.bounds import BoundKind, ErrorBound, parse_bound
+from latentzarr.codec.config import CodecConfig, Effort
 from latentzarr.codec.zarr_codec import model_of
 from latentzarr.dataset.blocks import chosen_sizes, default_chunks, default_shards, read_region, spread
 from latentzarr.dataset.tables import Table, byte_text, number_text, time_text
@@ -88,7 +89,7 @@ class VariablePlan:
 
     def settings(self) -> list[Any]:
         """All that decides what the array in the store looks like, as JSON."""
-        bound = None if self.bound is None else [str(self.bound.kind), self.bound.value]
+        bound = None if self.bound is None else [str(self.bound.kind), self.bound.value, self.bound.zeros]
         return [self.name, self.dims, self.shape, self.dtype, bound, self.chunks, self.shards]
 
 
@@ -101,10 +102,12 @@ class Plan:
     variables : tuple of VariablePlan
         Data variables and coordinates, in the order of the data set.
     model : Model
+    effort : Effort
     """
 
     variables: tuple[VariablePlan, ...]
     model: Model
+    effort: Effort = Effort.NORMAL
 
     def __getitem__(self, name: str) -> VariablePlan:
         for variable in self.variables:
@@ -118,7 +121,7 @@ class Plan:
     @property
     def fingerprint(self) -> str:
         """Digest of the settings; a write is only resumed with the same."""
-        settings = [FORMAT_VERSION, self.model.digest, [v.settings() for v in self.variables]]
+        settings = [FORMAT_VERSION, self.model.digest, str(self.effort), [v.settings() for v in self.variables]]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
 
     def table(self) -> Table:
@@ -148,7 +151,8 @@ class Plan:
     def to_json(self) -> str:
         """For programs."""
         variables = [{**asdict(v), "predicted": v.bound is not None and bool(v.trials)} for v in self.variables]
-        return json.dumps({"model": self.model.digest, "fingerprint": self.fingerprint, "variables": variables}, default=str)
+        facts = {"model": self.model.digest, "effort": str(self.effort), "fingerprint": self.fingerprint}
+        return json.dumps({**facts, "variables": variables}, default=str)
 
 
 def _trial_cells(trial: Trial | None) -> list[str]:
@@ -183,6 +187,7 @@ def plan(
     chunks: Mapping[str, int] | None = None,
     shards: Mapping[str, int] | None = None,
     model: Model | str | None = None,
+    effort: Effort | str = Effort.NORMAL,
     trial_chunks: int = 3,
 ) -> Plan:
     """Decide how each variable would be stored, and try it on a few chunks.
@@ -197,7 +202,9 @@ def plan(
     chunks, shards : mapping of str to int, optional
         By dimension name, -1 for all of it, over the proposed ones.
     model : Model or str, optional
-        A model or its digest; the shipped one by default.
+        A model or its digest; by default the one shipped for the effort.
+    effort : {"fast", "normal", "max"}
+        How much time coding may take; see `latentzarr.LatentCodec`.
     trial_chunks : int
         Chunks to try of each variable; 0 for none.
 
@@ -214,16 +221,17 @@ def plan(
     if bounds is not None and not isinstance(bounds, Mapping):
         raise InvalidConfigError(f"bounds are given by variable, as in {{'t': '0.1 K'}}, not {bounds!r}")
     bounds = dict(bounds or {})
-    chosen = model_of(model)
+    level = Effort.of(effort)
+    chosen = model_of(model, level)
     _check_names(ds, bounds, chunks, shards)
     ranges = ranges_of(ds, {str(n): _parsed(ds, str(n), b) for n, b in bounds.items()})
     planned = []
     for name in ds.variables:
         one = _plan_variable(ds, str(name), bounds, ranges, chunks or {}, shards or {})
         if trial_chunks > 0:
-            one = _tried(ds, one, chosen, trial_chunks, propose=not bounds)
+            one = _tried(ds, one, (chosen, level), trial_chunks, propose=not bounds)
         planned.append(one)
-    return Plan(tuple(planned), chosen)
+    return Plan(tuple(planned), chosen, level)
 
 
 def _check_names(ds: xr.Dataset, bounds: Bounds, *sizes: Mapping[str, int] | None) -> None:
@@ -319,7 +327,7 @@ def _why_exact(ds: xr.Dataset, name: str) -> str:
     return "packed, no bound given" if "scale_factor" in variable.encoding else "no bound given"
 
 
-def _tried(ds: xr.Dataset, one: VariablePlan, model: Model, count: int, *, propose: bool) -> VariablePlan:
+def _tried(ds: xr.Dataset, one: VariablePlan, using: tuple[Model, Effort], count: int, *, propose: bool) -> VariablePlan:
     """With trials of its bound, or of proposed ones."""
     variable = ds.variables[one.name]
     worth = (
@@ -333,7 +341,7 @@ def _tried(ds: xr.Dataset, one: VariablePlan, model: Model, count: int, *, propo
     chunks = one.chunks or default_chunks(variable.shape, variable.dtype.itemsize)
     pieces = [read_region(variable, r) for r in spread(variable.shape, chunks, count)]
     if one.bound is not None:
-        trial = try_bound(pieces, one.bound, one.words, model, variable.nbytes)
+        trial = try_bound(pieces, _config(one.bound, using), one.words, variable.nbytes)
         note = "; the bound is below the resolution of the numbers, so they stay exact" if too_tight(pieces, one.bound) else ""
         return replace(one, trials=(trial,), reason=one.reason + note)
     ranges = [finite_range(p) for p in pieces]
@@ -341,5 +349,9 @@ def _tried(ds: xr.Dataset, one: VariablePlan, model: Model, count: int, *, propo
     if not low < high:
         return one
     wanted = [ErrorBound.range_relative(value) for value in _PROPOSED]
-    trials = tuple(try_bound(pieces, b.resolve(low, high), str(b), model, variable.nbytes) for b in wanted)
+    trials = tuple(try_bound(pieces, _config(b.resolve(low, high), using), str(b), variable.nbytes) for b in wanted)
     return replace(one, trials=trials)
+
+
+def _config(bound: ErrorBound, using: tuple[Model, Effort]) -> CodecConfig:
+    return CodecConfig(bound, using[0], effort=using[1])

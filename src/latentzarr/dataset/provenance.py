@@ -190,6 +190,8 @@ class LossyRecord:
             f"{_MARK}_bound_kind": str(self.bound.kind),
             f"{_MARK}_requested": self.requested,
         }
+        if self.bound.zeros:
+            attributes[f"{_MARK}_zeros"] = "exact"
         if not math.isnan(self.max_abs_error):
             attributes[f"{_MARK}_max_abs_error"] = self.max_abs_error
         return attributes
@@ -199,14 +201,15 @@ def lossy_record(attributes: Mapping[Any, Any]) -> LossyRecord | None:
     """Read the attributes of a variable; None if they do not tell of a lossy step of ours."""
     if attributes.get(_MARK) != CONTAINER:
         return None
-    bound = ErrorBound(BoundKind(attributes[f"{_MARK}_bound_kind"]), float(attributes[f"{_MARK}_bound"]))
+    kind, zeros = BoundKind(attributes[f"{_MARK}_bound_kind"]), f"{_MARK}_zeros" in attributes
+    bound = ErrorBound(kind, float(attributes[f"{_MARK}_bound"]), zeros)
     error = float(attributes.get(f"{_MARK}_max_abs_error", math.nan))
     return LossyRecord(bound, str(attributes.get(f"{_MARK}_requested", bound)), error)
 
 
 def without_record(attributes: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
     """Attributes of a variable less those that this module writes."""
-    ours = {_MARK, *(f"{_MARK}_{end}" for end in ("bound", "bound_kind", "requested", "max_abs_error"))}
+    ours = {_MARK, *(f"{_MARK}_{end}" for end in ("bound", "bound_kind", "zeros", "requested", "max_abs_error"))}
     return {name: value for name, value in attributes.items() if name not in ours}
 
 

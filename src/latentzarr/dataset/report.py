@@ -220,7 +220,7 @@ def _variable(data: dict[str, Any]) -> VariableReport:
     return VariableReport(
         **{
             **data,
-            "bound": None if bound is None else ErrorBound(BoundKind(bound["kind"]), bound["value"]),
+            "bound": None if bound is None else ErrorBound(BoundKind(bound["kind"]), bound["value"], bound.get("zeros", False)),
             "statistics": statistics,
             "seconds": _number(data["seconds"]),
         }

@@ -21,7 +21,6 @@ from latentzarr.codec.config import CodecConfig
 from latentzarr.codec.runtime import current_runtime
 from latentzarr.dataset.blocks import read_region, regions
 from latentzarr.metrics import ErrorStatistics, measure
-from latentzarr.models.weights import Model
 
 __all__ = ["Trial", "finite_range", "ranges_of", "too_tight", "try_bound"]
 
@@ -106,22 +105,20 @@ def too_tight(pieces: list[npt.NDArray[Any]], bound: ErrorBound) -> bool:
     return math.isfinite(largest) and bound.value < 0.5 * float(np.spacing(pieces[0].dtype.type(largest)))
 
 
-def try_bound(pieces: list[npt.NDArray[Any]], bound: ErrorBound, words: str, model: Model, nbytes: int) -> Trial:
+def try_bound(pieces: list[npt.NDArray[Any]], config: CodecConfig, words: str, nbytes: int) -> Trial:
     """Code pieces of a variable and compare what they decode to.
 
     Parameters
     ----------
     pieces : list of array
         Of the shape of a chunk, or smaller at an edge; at least one.
-    bound : ErrorBound
-        Not range-relative.
+    config : CodecConfig
     words : str
         The bound as asked for.
-    model : Model
     nbytes : int
         Bytes of the whole variable, for the time predicted.
     """
-    config = CodecConfig(bound, model)
+    bound = config.bound
     encode_chunk(
         pieces[0][tuple(slice(0, 20) for _ in pieces[0].shape)], config
     )  # compiled kernels are loaded before the clock starts
@@ -130,7 +127,7 @@ def try_bound(pieces: list[npt.NDArray[Any]], bound: ErrorBound, words: str, mod
     frames = [encode_chunk(p, config) for p in pieces]
     seconds = time.perf_counter() - start
     for piece, frame in zip(pieces, frames, strict=True):
-        decoded = decode_chunk(frame, piece.shape, piece.dtype, model)
+        decoded = decode_chunk(frame, piece.shape, piece.dtype, config.model)
         statistics = statistics.merged(measure(piece, decoded, bound))
         coded += len(frame)
         modes[read_header(frame).mode.name.lower()] += 1

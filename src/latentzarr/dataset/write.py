@@ -14,6 +14,7 @@ import xarray as xr
 import zarr
 from zarr.core.sync import sync
 
+from latentzarr.codec.config import Effort
 from latentzarr.codec.zarr_codec import LatentCodec
 from latentzarr.dataset.coded import coded_array
 from latentzarr.dataset.parallel import ProgressOption, reporting, run_blocks
@@ -59,6 +60,7 @@ def to_zarr(
     chunks: Mapping[str, int] | None = None,
     shards: Mapping[str, int] | None = None,
     model: Model | str | None = None,
+    effort: Effort | str = Effort.NORMAL,
     mode: Literal["w-", "w"] = "w-",
     overwrite: bool = False,
     resume: bool = False,
@@ -79,7 +81,9 @@ def to_zarr(
     chunks, shards : mapping of str to int, optional
         By dimension, over what `latentzarr.plan` proposes.
     model : Model or str, optional
-        A model or its digest; the shipped one by default.
+        A model or its digest; by default the one shipped for the effort.
+    effort : {"fast", "normal", "max"}
+        How much time coding may take; see `latentzarr.LatentCodec`.
     mode : {"w-", "w"}
         As xarray has it: ``"w"`` replaces an existing store.
     overwrite : bool
@@ -94,7 +98,7 @@ def to_zarr(
     progress : bool or function, optional
         By default a bar if standard error is a terminal.
     plan : Plan, optional
-        From `latentzarr.plan` for this data set, instead of bounds, chunks, shards and model.
+        From `latentzarr.plan` for this data set, instead of bounds, chunks, shards, model and effort.
 
     Returns
     -------
@@ -114,11 +118,11 @@ def to_zarr(
         As `latentzarr.plan`.
     """
     started = time.perf_counter()
-    if plan is not None and (bounds or chunks or shards or model):
-        raise InvalidConfigError("give either a plan or bounds, chunks, shards and model, not both")
+    if plan is not None and (bounds or chunks or shards or model or effort != Effort.NORMAL):
+        raise InvalidConfigError("give either a plan or bounds, chunks, shards, model and effort, not both")
     if mode not in ("w-", "w"):
         raise InvalidConfigError(f"mode must be 'w-' or 'w', got {mode!r}; to finish a write, resume=True")
-    settled = plan or make_plan(ds, bounds, chunks=chunks, shards=shards, model=model, trial_chunks=0)
+    settled = plan or make_plan(ds, bounds, chunks=chunks, shards=shards, model=model, effort=effort, trial_chunks=0)
     _check_plan(ds, settled)
     if not recode:
         _refuse_recoding(ds, settled)
@@ -193,8 +197,8 @@ def _can_resume(location: Location, plan: Plan) -> bool:
     if container.fingerprint != plan.fingerprint:
         raise InvalidConfigError(
             "cannot resume with other data or settings than the write was begun with: "
-            f"{_differences(root, plan, container.model)}; give the same bounds, chunks, shards and model, "
-            "or overwrite=True to begin anew",
+            f"{_differences(root, plan, container.model)}; give the same bounds, chunks, shards, model and "
+            "effort, or overwrite=True to begin anew",
             place=place,
         )
     return True
@@ -210,6 +214,8 @@ def _differences(root: zarr.Group, plan: Plan, model: str) -> str:
         coded = coded_array(arrays[v.name]) if v.name in arrays else None
         before = (None, None, None) if coded is None else (coded.config.bound, coded.chunk, coded.shard)
         now = (v.bound, v.chunks, v.shards) if v.bound is not None else (None, None, None)
+        if coded is not None and v.bound is not None and coded.config.effort is not plan.effort:
+            found.append(f"{v.name} had effort {coded.config.effort} and now has {plan.effort}")
         if v.name in arrays and (before != now or arrays[v.name].shape != v.shape):
             names = ("bound", "chunks", "shards", "shape")
             pairs = zip(names, (*before, arrays[v.name].shape), (*now, v.shape), strict=True)
@@ -219,7 +225,7 @@ def _differences(root: zarr.Group, plan: Plan, model: str) -> str:
 
 def _write_metadata(ds: xr.Dataset, location: Location, plan: Plan) -> None:
     """Everything but the blocks: arrays, attributes, small variables; marked as incomplete from the first byte on."""
-    variables: dict[Hashable, xr.Variable] = {v.name: _template(ds, v, plan.model) for v in plan}
+    variables: dict[Hashable, xr.Variable] = {v.name: _template(ds, v, plan) for v in plan}
     coded = any(v.bound is not None and v.blockwise for v in plan)
     container = new_container(plan.model.digest, complete=False, coded=coded, before=container_of(ds.attrs))
     lossy = ", ".join(f"{v.name} ({v.bound})" for v in plan if v.lossy)
@@ -239,7 +245,7 @@ def _write_metadata(ds: xr.Dataset, location: Location, plan: Plan) -> None:
         open_root(location, "r+").update_attributes({CONTAINER: marked.to_text()})
 
 
-def _template(ds: xr.Dataset, planned: VariablePlan, model: Model) -> xr.Variable:
+def _template(ds: xr.Dataset, planned: VariablePlan, plan: Plan) -> xr.Variable:
     """A variable as it is to be stored: the values of a small one, an empty lazy array in the place of a large one."""
     source = ds.variables[planned.name]
     attributes = without_record(source.attrs) if planned.lossy else dict(source.attrs)
@@ -247,7 +253,8 @@ def _template(ds: xr.Dataset, planned: VariablePlan, model: Model) -> xr.Variabl
     if not planned.blockwise:
         return xr.Variable(source.dims, source.copy(deep=False).load().data, attributes, encoding)
     if planned.bound is not None:
-        encoding |= {"serializer": LatentCodec(bound=planned.bound, model=model), "compressors": None}
+        codec = LatentCodec(bound=planned.bound, model=plan.model, effort=plan.effort)
+        encoding |= {"serializer": codec, "compressors": None}
         if planned.lossy:
             attributes |= LossyRecord(planned.bound, planned.words).to_attributes()
     encoding["chunks"] = planned.chunks

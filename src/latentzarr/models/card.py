@@ -22,7 +22,7 @@ class ModelCard:
     name : str
         For people; the digest is the identity.
     architecture : str
-        ``"hierarchy-1"``: the integer network of format version 1.
+        ``"hierarchy-2"``: the integer networks of frames of format version 2; ``"hierarchy-1"``: of version 1.
     training_data : tuple of str
         Origin and licence of what the model was trained on.
     training : str

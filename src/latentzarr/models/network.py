@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latentzarr.errors import UntrustedModelError
+from latentzarr.geometry import Order, PassKind
 
 __all__ = [
     "ACCUMULATOR_LIMIT",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 SPATIAL_INPUTS = 25
-REFERENCE_INPUTS = 37
+REFERENCE_INPUTS = {Order.TWO_PASSES: 37, Order.THREE_PASSES: 39}
 LEVELS = 6
 BIAS_ROWS = 2 * LEVELS
 INPUT_TOP = 1088
@@ -52,7 +53,7 @@ class IntegerNetwork:
     w3 : int16 array, shape (2, second)
     b3 : int32 array, shape (12, 2)
 
-    Invariants, checked at construction: the shapes agree, ``inputs`` is 25 or 37, ``first`` and ``second`` are multiples of
+    Invariants, checked at construction: the shapes agree, ``inputs`` is 25, 37 or 39, ``first`` and ``second`` are multiples of
     8 up to 256, and for every output of every layer ``sum(|w|) * largest input + |b| < 2**24``.
 
     Raises
@@ -77,8 +78,8 @@ class IntegerNetwork:
         first, inputs = self.w1.shape if self.w1.ndim == 2 else (0, 0)
         second = self.w2.shape[0] if self.w2.ndim == 2 else 0
         shapes = {"b1": (BIAS_ROWS, first), "w2": (second, first), "b2": (second,), "w3": (2, second), "b3": (BIAS_ROWS, 2)}
-        if inputs not in (SPATIAL_INPUTS, REFERENCE_INPUTS):
-            raise UntrustedModelError(f"network array w1 has shape {self.w1.shape}, expected (first, 25 or 37)")
+        if inputs not in (SPATIAL_INPUTS, *REFERENCE_INPUTS.values()):
+            raise UntrustedModelError(f"network array w1 has shape {self.w1.shape}, expected (first, 25, 37 or 39)")
         for width in (first, second):
             if not 8 <= width <= _MAX_HIDDEN or width % 8:
                 raise UntrustedModelError(f"a hidden layer has {width} units, expected a multiple of 8 up to {_MAX_HIDDEN}")
@@ -101,7 +102,7 @@ class IntegerNetwork:
 
     @property
     def inputs(self) -> int:
-        """25 without a reference slice, 37 with one."""
+        """25 without a reference slice; with one, 37 in order 1 and 39 in order 2."""
         return int(self.w1.shape[1])
 
     @property
@@ -112,24 +113,42 @@ class IntegerNetwork:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkSet:
-    """The four networks of a model: row and column passes, without and with a previous slice to look at."""
+    """The networks of a model: one for each kind of pass, without and with decoded slices to look at.
 
-    rows: IntegerNetwork
-    columns: IntegerNetwork
-    rows_reference: IntegerNetwork
-    columns_reference: IntegerNetwork
+    Attributes
+    ----------
+    spatial, reference : tuple of IntegerNetwork
+        By `latentzarr.geometry.PassKind`; two of each in order 1, three in order 2.
+
+    Invariants, checked at construction: as many networks as the order has kinds, each with the number of inputs of its place.
+
+    Raises
+    ------
+    UntrustedModelError
+        If an invariant does not hold.
+    """
+
+    spatial: tuple[IntegerNetwork, ...]
+    reference: tuple[IntegerNetwork, ...]
 
     def __post_init__(self) -> None:
-        for name, inputs in (
-            ("rows", SPATIAL_INPUTS), ("columns", SPATIAL_INPUTS),
-            ("rows_reference", REFERENCE_INPUTS), ("columns_reference", REFERENCE_INPUTS),
-        ):  # fmt: skip
-            network = getattr(self, name)
-            if network.inputs != inputs:
-                raise UntrustedModelError(f"network {name} has {network.inputs} inputs, expected {inputs}")
+        if len(self.spatial) != len(self.reference) or len(self.spatial) not in (2, 3):
+            raise UntrustedModelError(f"a model has 2 or 3 networks of each sort, not {len(self.spatial)}, {len(self.reference)}")
+        for sort, networks, inputs in (
+            ("spatial", self.spatial, SPATIAL_INPUTS),
+            ("reference", self.reference, REFERENCE_INPUTS[self.order]),
+        ):
+            for kind, network in zip(PassKind, networks, strict=False):
+                if network.inputs != inputs:
+                    raise UntrustedModelError(
+                        f"the {sort} network for {kind.name.lower()} has {network.inputs} inputs, expected {inputs}"
+                    )
 
-    def choose(self, *, columns_pass: bool, reference: bool) -> IntegerNetwork:
+    @property
+    def order(self) -> Order:
+        """The order of passes the networks are for."""
+        return Order.TWO_PASSES if len(self.spatial) == 2 else Order.THREE_PASSES
+
+    def choose(self, kind: PassKind, *, reference: bool) -> IntegerNetwork:
         """The network for a kind of pass."""
-        if reference:
-            return self.columns_reference if columns_pass else self.rows_reference
-        return self.columns if columns_pass else self.rows
+        return (self.reference if reference else self.spatial)[kind]

@@ -12,16 +12,44 @@ from pathlib import Path
 from latentzarr.errors import ModelNotFoundError, UntrustedModelError
 from latentzarr.models.weights import Model, load_model, read_model, save_model
 
-__all__ = ["cache_directory", "default_model", "find_model", "install_model", "known_models", "register_model", "search_path"]
+__all__ = [
+    "cache_directory",
+    "default_model",
+    "find_model",
+    "install_model",
+    "known_models",
+    "known_shipped",
+    "register_model",
+    "search_path",
+    "shipped_model",
+]
 
 _lock = threading.Lock()
 _registered: dict[str, Model] = {}
+_FEWEST_DIGITS = 8  # that a digest may be shortened to: as many as a frame of version 2 has
+
+SHIPPED = ("fast", "normal", "max", "hierarchy-1")
+"""Models that come with the package: one for each effort, and the default of format version 1."""
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=len(SHIPPED))
+def shipped_model(name: str) -> Model:
+    """A model that comes with the package, one of `SHIPPED`."""
+    return read_model(resources.files("latentzarr.models").joinpath(f"data/{name}.safetensors").read_bytes())
+
+
 def default_model() -> Model:
-    """The model shipped with the package."""
-    return read_model(resources.files("latentzarr.models").joinpath("data/default.safetensors").read_bytes())
+    """The shipped model that is used where nothing else is asked for."""
+    return shipped_model("normal")
+
+
+def known_shipped(digest: str) -> Model | None:
+    """The shipped model with a digest, given whole or by at least its first 8 digits."""
+    wanted = digest.removeprefix("sha256:")
+    if len(wanted) < _FEWEST_DIGITS:
+        return None
+    models = (shipped_model(name) for name in SHIPPED)
+    return next((m for m in models if m.digest.removeprefix("sha256:").startswith(wanted)), None)
 
 
 def cache_directory() -> Path:
@@ -59,7 +87,7 @@ def find_model(digest: str) -> Model:
     Parameters
     ----------
     digest : str
-        ``"sha256:"`` and 64 hexadecimal digits, or at least the first 16 of them.
+        ``"sha256:"`` and 64 hexadecimal digits, or at least the first 8 of them.
 
     Raises
     ------
@@ -69,14 +97,14 @@ def find_model(digest: str) -> Model:
         If a file of that name does not hold that model.
     """
     wanted = digest.removeprefix("sha256:")
-    if len(wanted) < 16 or any(c not in "0123456789abcdef" for c in wanted):
-        raise ModelNotFoundError(f"{digest!r} is not a model digest: 'sha256:' and at least 16 hexadecimal digits")
+    if len(wanted) < _FEWEST_DIGITS or any(c not in "0123456789abcdef" for c in wanted):
+        raise ModelNotFoundError(f"{digest!r} is not a model digest: 'sha256:' and at least {_FEWEST_DIGITS} hexadecimal digits")
     with _lock:
         for known, model in _registered.items():
             if known.removeprefix("sha256:").startswith(wanted):
                 return model
-    shipped = default_model()
-    if shipped.digest.removeprefix("sha256:").startswith(wanted):
+    shipped = known_shipped(wanted)
+    if shipped is not None:
         return shipped
     for directory in search_path():
         for file in sorted(directory.glob(f"{wanted}*.safetensors")) if directory.is_dir() else ():
@@ -94,8 +122,9 @@ def find_model(digest: str) -> Model:
 def known_models() -> Iterator[tuple[Model, str]]:
     """All models that can be found, with the place of each."""
     seen: set[str] = set()
-    yield default_model(), "package"
-    seen.add(default_model().digest)
+    for name in SHIPPED:
+        yield shipped_model(name), "package"
+        seen.add(shipped_model(name).digest)
     with _lock:
         registered = list(_registered.values())
     for directory in search_path():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from latentzarr.bitstream.tables import FrequencyTables
 from latentzarr.errors import ModelMismatchError, UntrustedModelError
+from latentzarr.geometry import Order, PassKind
 from latentzarr.models.card import ModelCard
 from latentzarr.models.network import IntegerNetwork, NetworkSet
 
@@ -22,7 +23,8 @@ __all__ = ["MAX_MODEL_BYTES", "Model", "digest_of", "load_model", "read_model", 
 
 MAX_MODEL_BYTES = 4 * 1024 * 1024
 _CARD_KEY = "latentzarr.card"
-_NETWORKS = ("rows", "columns", "rows_reference", "columns_reference")
+_KINDS = tuple(kind.name.lower() for kind in PassKind)
+_ORDERS = {"hierarchy-1": Order.TWO_PASSES, "hierarchy-2": Order.THREE_PASSES}
 _ARRAYS = tuple(f.name for f in fields(IntegerNetwork))
 
 
@@ -51,11 +53,17 @@ class Model:
     def build(cls, networks: NetworkSet, tables: FrequencyTables, card: ModelCard) -> Model:
         """Make a model from its parts; the same parts give the same bytes and digest."""
         arrays: dict[str, np.ndarray] = {"tables": tables.costs}
-        for name in _NETWORKS:
+        for name, network in zip(_names(networks.order), (*networks.spatial, *networks.reference), strict=True):
             for array in _ARRAYS:
-                arrays[f"{name}.{array}"] = np.ascontiguousarray(getattr(getattr(networks, name), array))
+                arrays[f"{name}.{array}"] = np.ascontiguousarray(getattr(network, array))
+        card = replace(card, architecture=next(name for name, order in _ORDERS.items() if order is networks.order))
         blob = safetensors.numpy.save(arrays, metadata={_CARD_KEY: card.to_json()})
         return read_model(blob)
+
+    @property
+    def order(self) -> Order:
+        """The order of passes the model predicts; decides the version of the frames it codes."""
+        return self.networks.order
 
     @property
     def prefix(self) -> bytes:
@@ -108,12 +116,25 @@ def read_model(blob: bytes, expected: str | None = None) -> Model:
         arrays = safetensors.numpy.load(blob)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UntrustedModelError(f"not a safetensors file: {error}") from error
-    wanted = {"tables", *(f"{n}.{a}" for n in _NETWORKS for a in _ARRAYS)}
+    order = _ORDERS[card.architecture]
+    names = _names(order)
+    wanted = {"tables", *(f"{n}.{a}" for n in names for a in _ARRAYS)}
     if set(arrays) != wanted:
         odd = sorted(set(arrays) ^ wanted)
         raise UntrustedModelError(f"the model's arrays are not those of {card.architecture}: {', '.join(odd[:4])}")
-    networks = NetworkSet(*(IntegerNetwork(*(arrays[f"{n}.{a}"] for a in _ARRAYS)) for n in _NETWORKS))
-    return Model(digest, blob, networks, FrequencyTables.from_costs(arrays["tables"]), card)
+    found = [IntegerNetwork(*(arrays[f"{n}.{a}"] for a in _ARRAYS)) for n in names]
+    networks = NetworkSet(tuple(found[: order.kinds]), tuple(found[order.kinds :]))
+    tables = FrequencyTables.from_costs(arrays["tables"])
+    if tables.groups != 4 * order.kinds:
+        raise UntrustedModelError(
+            f"a model of {card.architecture} has tables for {4 * order.kinds} groups, this one {tables.groups}"
+        )
+    return Model(digest, blob, networks, tables, card)
+
+
+def _names(order: Order) -> list[str]:
+    """Names of the networks in a file: by kind of pass, then the same with ``_reference``."""
+    return [kind + ending for ending in ("", "_reference") for kind in _KINDS[: order.kinds]]
 
 
 def _read_card(blob: bytes) -> ModelCard:
@@ -128,7 +149,7 @@ def _read_card(blob: bytes) -> ModelCard:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UntrustedModelError(f"the file carries no model card under {_CARD_KEY!r}: {error}") from error
     card = ModelCard.from_json(text)
-    if card.architecture != "hierarchy-1":
+    if card.architecture not in _ORDERS:
         raise UntrustedModelError(f"architecture {card.architecture!r} is not known here; install a newer latentzarr")
     return card
 

@@ -8,12 +8,22 @@ integer inputs divided by 64, centre in units of the mean spread, width in log2 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentzarr.models.network import BIAS_ROWS, HIDDEN_TOP, IntegerNetwork, NetworkSet
+from latentzarr.geometry import GRADES, Order, PassKind
+from latentzarr.models.network import (
+    BIAS_ROWS,
+    HIDDEN_TOP,
+    LEVELS,
+    REFERENCE_INPUTS,
+    SPATIAL_INPUTS,
+    IntegerNetwork,
+    NetworkSet,
+)
 
 __all__ = ["HierarchyNet", "HierarchyNets"]
 
@@ -94,46 +104,44 @@ class HierarchyNet(nn.Module):
 
 
 class HierarchyNets(nn.Module):
-    """The four networks of a model and the shape of their errors: a mixture of two logistics for each group of passes."""
+    """The networks of a model and the shape of their errors: a mixture of two logistics for each group of passes."""
 
-    def __init__(self, nets: dict[tuple[bool, bool], HierarchyNet]) -> None:
+    def __init__(self, spatial: Sequence[HierarchyNet], reference: Sequence[HierarchyNet]) -> None:
         super().__init__()
-        self._keys = {key: f"columns_{key[0]:d}_reference_{key[1]:d}" for key in nets}
-        self.nets = nn.ModuleDict({self._keys[key]: net for key, net in nets.items()})
-        self.mixture = nn.Parameter(torch.tensor([[1.5, -2.0]]).repeat(16, 1))
+        self.spatial, self.reference = nn.ModuleList(spatial), nn.ModuleList(reference)
+        groups = 2 * 4 * len(spatial)  # without and with a reference; as many as a model has groups of tables
+        sizes = [GRADES[level if self.order is Order.THREE_PASSES else 0][0] / 32 for level in range(LEVELS)]
+        self.half = torch.tensor(sizes + LEVELS * [0.5])
+        self.mixture = nn.Parameter(torch.tensor([[1.5, -2.0]]).repeat(groups, 1))
 
-    def net(self, columns_pass: bool, reference: bool) -> HierarchyNet:
+    @property
+    def order(self) -> Order:
+        """The order of passes the networks predict."""
+        return Order.TWO_PASSES if len(self.spatial) == 2 else Order.THREE_PASSES
+
+    def net(self, kind: PassKind, reference: bool) -> HierarchyNet:
         """The network for a kind of pass."""
-        found = self.nets[self._keys[columns_pass, reference]]
+        found = (self.reference if reference else self.spatial)[kind]
         assert isinstance(found, HierarchyNet)
         return found
 
     @classmethod
     def fresh(cls, first: int, second: int) -> HierarchyNets:
         """Untrained networks of given widths."""
-        return cls({(c, r): HierarchyNet(37 if r else 25, first, second) for c in (False, True) for r in (False, True)})
+        inputs = SPATIAL_INPUTS, REFERENCE_INPUTS[Order.THREE_PASSES]
+        return cls(*([HierarchyNet(n, first, second) for _ in PassKind] for n in inputs))
 
     @classmethod
     def from_integer(cls, networks: NetworkSet) -> HierarchyNets:
         """The trainable twins of a model's networks."""
-        return cls(
-            {
-                (c, r): HierarchyNet.from_integer(networks.choose(columns_pass=c, reference=r))
-                for c in (False, True)
-                for r in (False, True)
-            }
-        )
+        return cls(*([HierarchyNet.from_integer(n) for n in some] for some in (networks.spatial, networks.reference)))
 
     def to_integer(self) -> NetworkSet:
         """The networks as they are stored and run."""
-        return NetworkSet(
-            self.net(False, False).to_integer(),
-            self.net(True, False).to_integer(),
-            self.net(False, True).to_integer(),
-            self.net(True, True).to_integer(),
-        )
+        kinds = list(PassKind)[: self.order.kinds]
+        return NetworkSet(*(tuple(self.net(kind, reference).to_integer() for kind in kinds) for reference in (False, True)))
 
-    def bits(self, out: Tensor, target: Tensor, spread: Tensor, logs: Tensor, group: Tensor) -> Tensor:
+    def bits(self, out: Tensor, target: Tensor, spread: Tensor, logs: Tensor, group: Tensor, bias_row: Tensor) -> Tensor:
         """Code length of each value.
 
         Parameters
@@ -141,16 +149,18 @@ class HierarchyNets(nn.Module):
         out : (n, 2), from a network
         target : (n,), true value minus middle, in quanta
         spread, logs : (n,), as in the format page, section 7
-        group : (n,), 0..7 without and 8..15 with a previous slice
+        bias_row : (n,), level, and 6 more for exact integers: says how large a quantum is
+        group : (n,), the group of tables, after those without a reference the same for those with one
         """
         error = (target - out[:, 0] * spread / 256.0).abs()
         narrow = torch.exp2((logs / 16.0 + out[:, 1] - 8.0).clamp(-9.0, 14.0))
         ratio, weight = self.mixture[group].unbind(1)
         share = torch.sigmoid(weight)
-        likely = (1 - share) * _mass(error, narrow) + share * _mass(error, narrow * torch.exp(ratio))
+        half = self.half[bias_row]
+        likely = (1 - share) * _mass(error, narrow, half) + share * _mass(error, narrow * torch.exp(ratio), half)
         return -torch.log2(likely.clamp_min(1e-9))
 
 
-def _mass(error: Tensor, width: Tensor) -> Tensor:
-    """Probability that a logistic of ``width`` puts on the quantum around ``error``."""
-    return torch.sigmoid((0.5 - error) / width) - torch.sigmoid((-0.5 - error) / width)
+def _mass(error: Tensor, width: Tensor, half: Tensor) -> Tensor:
+    """Probability that a logistic of ``width`` puts on the quantum of twice ``half`` around ``error``."""
+    return torch.sigmoid((half - error) / width) - torch.sigmoid((-half - error) / width)

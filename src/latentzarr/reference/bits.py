@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from latentzarr.errors import CorruptFrameError, TruncatedFrameError
 
-__all__ = ["Cursor", "Words", "crc32c", "fixed_tables", "read_planes", "table_starts"]
+__all__ = ["BitReader", "Cursor", "Words", "crc32c", "fixed_tables", "read_planes", "table_starts"]
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -169,7 +169,9 @@ class Words:
 
 
 # ------------------------------------------------------------------------------------------------------------ 11. mask
-class _BitReader:
+class BitReader:
+    """The binary arithmetic code, and the chances of a mask's contexts."""
+
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.low, self.high = 0, 0xFFFFFFFF
@@ -179,37 +181,49 @@ class _BitReader:
         self.start_plane()
 
     def start_plane(self) -> None:
+        """All contexts anew."""
         self.p = [32768] * 513
         self.count = [0] * 513
 
     def _next_byte(self) -> None:
         if self.at >= len(self.data) + 4:
-            raise CorruptFrameError("the mask ends too early")
+            raise CorruptFrameError("the arithmetic code ends too early")
         self.code = (self.code << 8 & 0xFFFFFFFF) | (self.data[self.at] if self.at < len(self.data) else 0)
         self.at += 1
 
-    def bit(self, context: int) -> int:
-        p, r = self.p[context], self.high - self.low
+    def bit_at(self, p: int) -> int:
+        """A bit that is 1 with a chance of ``p`` out of 65536."""
+        r = self.high - self.low
         mid = self.low + (r >> 16) * p + ((r & 65535) * p >> 16)
         bit = int(self.code <= mid)
-        k = self.count[context] = min(self.count[context] + 1, 5)
         if bit:
             self.high = mid
-            p += 65536 - p >> k
         else:
             self.low = mid + 1
-            p -= p >> k
-        self.p[context] = min(max(p, 32), 65504)
         while (self.low ^ self.high) >> 24 == 0:
             self.low = self.low << 8 & 0xFFFFFFFF
             self.high = (self.high << 8 & 0xFFFFFFFF) | 255
             self._next_byte()
         return bit
 
+    def bit(self, context: int) -> int:
+        """A bit of a mask."""
+        p = self.p[context]
+        bit = self.bit_at(p)
+        k = self.count[context] = min(self.count[context] + 1, 5)
+        p += 65536 - p >> k if bit else -(p >> k)
+        self.p[context] = min(max(p, 32), 65504)
+        return bit
+
+    def finish(self) -> None:
+        """Check that nothing is left after the last bit."""
+        if self.at - 3 != len(self.data):
+            raise CorruptFrameError("the arithmetic code does not end where the values do")
+
 
 def read_planes(data: bytes, kinds: list[int], shape: tuple[int, int, int]) -> dict[int, Bools]:
     """Decode the planes of ``kinds`` from the arithmetic code ``data``; each of ``shape`` (slices, rows, columns)."""
-    reader = _BitReader(data)
+    reader = BitReader(data)
     slices, rows, columns = shape
     earlier = np.zeros(shape, bool)
     planes = {}

@@ -1,8 +1,8 @@
-"""A frame from its first byte to its array: payloads (section 3), the order of values (5) and their quanta (7)."""
+"""A frame from its first byte to its array: payloads (section 3), the walk over its values and their quanta (5 and 7)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from latentzarr.errors import CorruptFrameError, FrameMismatchError, TruncatedFrameError
 from latentzarr.reference.bits import Cursor, Words, crc32c, fixed_tables
-from latentzarr.reference.header import CONSTANT, INDEPENDENT, NEURAL, PCODEC, RAW, Header, Tables, run_of, stored_as
-from latentzarr.reference.network import ReferenceModel, Site, cubic, neural
+from latentzarr.reference.header import CONSTANT, INDEPENDENT, NEURAL, PCODEC, RASTER, RAW, Header, Tables, run_of, stored_as
+from latentzarr.reference.network import ReferenceModel, cubic, neural
+from latentzarr.reference.order import Site, activity, reference_of, sites, visits
+from latentzarr.reference.raster import read_raster
 from latentzarr.reference.values import to_values
 
 __all__ = ["decode_frame", "sections_hold"]
@@ -74,7 +76,8 @@ def sections_hold(data: bytes) -> bool:
     blank, places = bytearray(data), [place for place, _ in t.sections if place]
     for place in places:
         blank[place : place + 2] = b"\0\0"
-    crc, at, left = crc32c(bytes(blank[:22])), 26, sum(count for _, count in t.sections)
+    checksum = 22 if head.version == 1 else 5
+    crc, at, left = crc32c(bytes(blank[:checksum])), checksum + 4, sum(count for _, count in t.sections)
     for place, count in t.sections:
         left -= count
         crc, at = crc32c(bytes(blank[at : len(data) - 2 * left]), crc), len(data) - 2 * left
@@ -114,66 +117,61 @@ def _hierarchy(head: Header, cursor: Cursor, model: bytes | None) -> npt.NDArray
     for kind, plane in t.planes.items():
         if kind != 5:
             missing |= plane
-    n, a = np.zeros(t.coded, np.int64), np.zeros(t.coded, np.int64)
-    starts = fixed_tables()
-    _root(t, words, starts, n, missing)
-    predict: Callable[..., tuple[Ints, Ints]] = cubic
-    if head.mode in (NEURAL, INDEPENDENT):
-        if model is None or (found := ReferenceModel(model)).digest[:8] != head.digest:
-            raise FrameMismatchError(f"the frame needs the model {head.digest.hex()}..")
-        predict, starts = partial(neural, found, head.mode == NEURAL), found.starts
-    for site in _sites(t):
-        here = (site.number, *site.here)
-        centre, classes = predict(site, n, a, missing)
-        coded = ~missing[here].ravel()
-        q = np.zeros(coded.size, np.int64)
-        q[coded] = words.segment(starts, _table(head, t, site, classes)[coded])
-        value = np.clip(centre + 16 * q, -_LIMIT, _LIMIT)
-        if t.snap:
-            value = ((value + 8) >> 4) << 4
-        shape = n[here].shape
-        n[here] = np.where(coded, value, centre).reshape(shape)
-        a[here] = _activity(q).reshape(shape)
-    words.finish()
+    if head.mode == RASTER:
+        n = 16 * read_raster(cursor.take(cursor.left), missing, t.ranks)
+    else:
+        n = _walk(head, t, words, missing, model)
     values = to_values(n, stored_as(head.dtype), t)
     _, rows, columns = t.chunk
     return values[:, run_of(rows, *t.runs[:2])][:, :, run_of(columns, *t.runs[2:])]
 
 
-def _sites(t: Tables) -> Iterator[Site]:
-    slices, rows, columns = t.coded
-    for stride in (32, 16, 8, 4, 2, 1):
-        for column_pass, size in ((False, rows), (True, columns)):
-            if stride < size:
-                for k in range(slices):
-                    yield Site(k, stride, column_pass, t.snap, (rows, columns))
+def _walk(head: Header, t: Tables, words: Words, missing: npt.NDArray[np.bool_], model: bytes | None) -> Ints:
+    n, a = np.zeros(t.coded, np.int64), np.zeros(t.coded, np.int64)
+    starts = fixed_tables()
+    _root(t, words, starts, n, missing)
+    predict: Callable[..., tuple[Ints, Ints]] = cubic
+    if head.mode in (NEURAL, INDEPENDENT):
+        if model is None or (found := ReferenceModel(model)).digest[: len(head.digest)] != head.digest:
+            raise FrameMismatchError(f"the frame needs the model {head.digest.hex()}..")
+        if found.order != head.order:
+            raise CorruptFrameError(f"a frame of version {head.version} with a model of order {found.order}")
+        predict, starts = partial(neural, found, head.mode == NEURAL), found.starts
+    for site in sites(t.coded, head.order, t.dyadic, t.snap):
+        here = (site.number, *site.here)
+        centre, classes = predict(site, n, a, missing)
+        coded = ~missing[here].ravel()
+        q = np.zeros(coded.size, np.int64)
+        q[coded] = words.segment(starts, _table(head, t, site, classes)[coded])
+        value = np.clip(centre + site.grade * q, -_LIMIT, _LIMIT)
+        if t.snap:
+            value = ((value + 8) >> 4) << 4
+        shape = n[here].shape
+        n[here] = np.where(coded, value, centre).reshape(shape)
+        a[here] = activity(q, site.grade).reshape(shape)
+    words.finish()
+    return n
 
 
 def _table(head: Header, t: Tables, site: Site, classes: Ints) -> Ints:
     """Section 9: the table of each value of a pass."""
-    level = min(site.stride.bit_length() - 1, 2)
+    level, kinds = min(site.level, 2), head.order + 1
     if head.mode in (NEURAL, INDEPENDENT):
-        group = 6 + site.column_pass if t.snap else 2 * level + site.column_pass
-        return 64 * group + np.clip(classes + t.adaptation[2 * level + site.column_pass] - 128, 0, 63)
+        group = (3 if t.snap else level) * kinds + site.kind
+        return 64 * group + np.clip(classes + t.adaptation[kinds * level + site.kind] - 128, 0, 63)
     return np.minimum(np.array(t.adaptation)[16 * level + classes], 63)
-
-
-def _activity(q: Ints) -> Ints:
-    m = np.minimum(abs(q), 511)
-    e = np.frexp(np.maximum(m, 1).astype(np.float64))[1].astype(np.int64) - 1  # floor(log2 m)
-    h = np.where(e > 0, m >> np.maximum(e - 1, 0) & 1, 0)
-    return np.where(m == 0, 0, np.minimum(15, 1 + 2 * e + h))
 
 
 def _root(t: Tables, words: Words, starts: Ints, n: Ints, missing: npt.NDArray[np.bool_]) -> None:
     k = 0
-    for i in range(len(n)):
+    for i, looks_at in visits(len(n), t.dyadic):
         gone = missing[i, ::64, ::64]
         root = n[i, ::64, ::64]  # a view
+        known = reference_of(n[:, ::64, ::64], looks_at) if looks_at else root
         q = iter(words.segment(starts, np.full(int((~gone).sum()), t.root_class)).tolist())
         for r in range(root.shape[0]):
             for c in range(root.shape[1]):
-                prediction = k if i == 0 else int(n[i - 1, 64 * r, 64 * c] + 8) >> 4
+                prediction = int(known[r, c] + 8) >> 4 if looks_at else k
                 if gone[r, c]:
                     root[r, c] = 16 * prediction
                 else:

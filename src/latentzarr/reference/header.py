@@ -13,10 +13,10 @@ import numpy.typing as npt
 from latentzarr.errors import CorruptFrameError, FormatError, NewerVersionError, TruncatedFrameError
 from latentzarr.reference.bits import Cursor, Words, crc32c, read_planes
 
-__all__ = ["CONSTANT", "CUBIC", "INDEPENDENT", "NEURAL", "PCODEC", "RAW", "Header", "Tables", "run_of", "stored_as"]
+__all__ = ["CONSTANT", "CUBIC", "INDEPENDENT", "NEURAL", "PCODEC", "RASTER", "RAW", "Header", "Tables", "run_of", "stored_as"]
 
 DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64", "bool")
-RAW, CONSTANT, PCODEC, CUBIC, NEURAL, INDEPENDENT = range(6)
+RAW, CONSTANT, PCODEC, CUBIC, NEURAL, INDEPENDENT, RASTER = range(7)
 LOSSLESS, ABSOLUTE, RELATIVE, NONE = range(4)
 
 
@@ -25,6 +25,7 @@ LOSSLESS, ABSOLUTE, RELATIVE, NONE = range(4)
 class Header:
     """Section 2: the fields of every frame; ``end`` is where the shape ends."""
 
+    version: int
     mode: int
     dtype: np.dtype[Any]
     big_endian: bool
@@ -40,31 +41,58 @@ class Header:
         """Number of values."""
         return math.prod(self.shape)
 
+    @property
+    def order(self) -> int:
+        """Of a hierarchy (section 5)."""
+        return self.version
+
     @classmethod
     def read(cls, data: bytes) -> Header:
         """Read and check the front of a frame."""
         if data[:2] != b"Lz"[: len(data)]:
             raise FormatError(f"not a frame: it begins with {data[:2]!r}")
-        if len(data) < 26:
-            raise TruncatedFrameError(f"a frame has at least 26 bytes, not {len(data)}")
-        _, version, mode, dtype, kind, bound, digest, checksum = struct.unpack_from("<2sBBBBd8sI", data)
-        if version > 1:
+        version = data[2] if len(data) > 2 else 0
+        if version > 2:
             raise NewerVersionError(f"format version {version}")
-        if crc32c(data[26:], crc32c(data[:22])) != checksum:
-            raise CorruptFrameError("the checksum is not that of the bytes")
-        if version != 1 or mode > INDEPENDENT or dtype & 63 >= len(DTYPES) or kind > NONE:
+        at = 22 if version == 1 else 5
+        if len(data) < at + 4:
+            raise TruncatedFrameError(f"a frame has at least {at + 4} bytes, not {len(data)}")
+        if version < 1 or crc32c(data[at + 4 :], crc32c(data[:at])) != int.from_bytes(data[at : at + 4], "little"):
+            raise CorruptFrameError("the checksum is not that of the bytes, or there is no such version")
+        if version == 1:
+            mode, dtype, kind, bound, digest = struct.unpack_from("<BBBd8s", data, 3)
+        else:
+            mode, kind, dtype, bound, digest = data[3] & 15, data[3] >> 4, data[4], 0.0, b""
+        if mode > (INDEPENDENT if version == 1 else RASTER) or dtype & 63 >= len(DTYPES) or kind > NONE:
             raise CorruptFrameError("a field of the header has a value that is not listed")
+        cursor = Cursor(data, at + 4)
+        found = np.dtype(DTYPES[dtype & 63])
+        shape = _shape(cursor, found)
+        if version == 2:
+            bound = 0.0 if kind == LOSSLESS else _bound(cursor, found)
+            digest = cursor.take(4) if mode in (NEURAL, INDEPENDENT) else b""
         if not (bound == 0 if kind == LOSSLESS else 0 < bound < (1 if kind == RELATIVE else math.inf)):
             raise CorruptFrameError(f"a bound of {bound}")
-        cursor = Cursor(data, 26)
-        ndim = cursor.varint()
-        if ndim > 64:
-            raise CorruptFrameError(f"{ndim} dimensions")
-        shape = tuple(cursor.varint() for _ in range(ndim))
-        found = np.dtype(DTYPES[dtype & 63])
-        if max(shape, default=0) > 2**40 or math.prod(max(n, 1) for n in shape) * found.itemsize >= 2**62:
-            raise CorruptFrameError(f"a shape of {shape}")
-        return cls(mode, found, bool(dtype & 64), bool(dtype & 128), kind, bound, digest, shape, cursor.at)
+        return cls(version, mode, found, bool(dtype & 64), bool(dtype & 128), kind, bound, digest, shape, cursor.at)
+
+
+def _shape(cursor: Cursor, dtype: np.dtype[Any]) -> tuple[int, ...]:
+    ndim = cursor.varint()
+    if ndim > 64:
+        raise CorruptFrameError(f"{ndim} dimensions")
+    shape = tuple(cursor.varint() for _ in range(ndim))
+    if max(shape, default=0) > 2**40 or math.prod(max(n, 1) for n in shape) * dtype.itemsize >= 2**62:
+        raise CorruptFrameError(f"a shape of {shape}")
+    return shape
+
+
+def _bound(cursor: Cursor, dtype: np.dtype[Any]) -> float:
+    """Version 2, kinds other than lossless."""
+    if dtype.kind != "f":
+        value = cursor.varint()
+        return float(value) if value <= 2**53 else math.inf
+    width = "<f8" if dtype == np.float64 else "<f4"
+    return float(np.frombuffer(cursor.take(int(width[-1])), width)[0])
 
 
 # ------------------------------------------------------------------------------------------------- 4. hierarchy: tables
@@ -74,6 +102,7 @@ class Tables:
 
     snap: bool
     logarithmic: bool
+    dyadic: bool
     chunk: tuple[int, int, int]
     runs: tuple[int, int, int, int]
     offset: int
@@ -83,6 +112,7 @@ class Tables:
     root_class: int = 0
     planes: dict[int, npt.NDArray[np.bool_]] = field(default_factory=dict)
     fill: npt.NDArray[Any] | None = None
+    ranks: bytes = b""
     adaptation: list[int] = field(default_factory=list)
     sections: list[tuple[int, int]] = field(default_factory=list)
     """Place of the check (0 where there is none) and number of words of each section."""
@@ -95,8 +125,8 @@ class Tables:
 
     @classmethod
     def read(cls, head: Header, cursor: Cursor) -> tuple[Tables, Words]:
-        """Read all from the flags to the end of the frame."""
-        flags = cursor.byte()
+        """Read all from the flags to the end of the frame; of a raster frame, to the end of the ranks, and no words."""
+        flags = _flags(head, cursor)
         snap, masked, logarithmic, geometry, adapted, sections, repeated, packed = (bool(flags >> k & 1) for k in range(8))
         if not 0 < head.count < 2**40:
             raise CorruptFrameError(f"a hierarchy of {head.count} values")
@@ -109,24 +139,38 @@ class Tables:
         offset = cursor.signed_varint()
         if abs(offset) > 2**48:
             raise CorruptFrameError(f"an offset of {offset}")
-        t = cls(snap, logarithmic, chunk, runs, offset)
+        t = cls(snap, logarithmic, bool(flags >> 8), chunk, runs, offset)
         t._read_steps(head, cursor, packed)
-        t.root_class, lanes = cursor.byte(), cursor.byte()
+        if head.mode == RASTER:
+            if snap or sections:
+                raise CorruptFrameError(f"a raster frame with the flags {flags}")
+            t._read_mask(head, Cursor(cursor.take(cursor.varint()) if masked else b""))
+            t.ranks = cursor.take(cursor.varint()) if adapted else b""
+            return t, Words(np.zeros(0), np.zeros(0))
+        t.root_class = cursor.byte()
+        lanes = cursor.byte() if head.version == 1 else t.root_class >> 5
+        t.root_class = t.root_class if head.version == 1 else (t.root_class & 31) << 1
         if t.root_class > 63 or lanes > 5:
             raise CorruptFrameError(f"root class {t.root_class}, 2^{lanes} lanes")
         mask = cursor.take(cursor.varint()) if masked else b""
         if head.mode == CUBIC and not adapted:
             raise CorruptFrameError("a cubic frame without adaptation")
-        t.adaptation = list(cursor.take(48 if head.mode == CUBIC else 6)) if adapted else [128] * 6
-        for _ in range(4 if sections else 1):
+        size = 48 if head.mode == CUBIC else {1: 6, 2: 9}[head.version]
+        t.adaptation = [128] * size
+        if adapted and head.version == 2 and head.mode != CUBIC:
+            t.adaptation = [120 + half for byte in cursor.take(5) for half in (byte & 15, byte >> 4)]
+        elif adapted:
+            t.adaptation = list(cursor.take(size))
+        for _ in range(4 if sections else 1 if head.version == 1 else 0):
             count = cursor.varint()
             t.sections.append((cursor.at if sections else 0, count))
             cursor.take(2 if sections else 0)
+        if not t.sections:
+            t.sections.append((0, (cursor.left - (4 << lanes)) // 2))
         total = sum(count for _, count in t.sections)
         if cursor.left != 4 * (1 << lanes) + 2 * total:
             raise TruncatedFrameError(f"{cursor.left} bytes are left for {1 << lanes} states and {total} words")
-        if mask:
-            t._read_mask(head, Cursor(mask))
+        t._read_mask(head, Cursor(mask))
         states = np.frombuffer(cursor.take(4 << lanes), "<u4")
         return t, Words(states, np.frombuffer(cursor.take(cursor.left), "<u2"))
 
@@ -154,6 +198,8 @@ class Tables:
 
     def _read_mask(self, head: Header, cursor: Cursor) -> None:
         """Section 11."""
+        if not cursor.left:
+            return
         listed = cursor.byte()
         kinds = [k for k in range(8) if listed >> k & 1]
         if not kinds or not set(kinds) <= (set(range(6)) if head.dtype.kind == "f" else {3}):
@@ -161,6 +207,13 @@ class Tables:
         if 3 in kinds:
             self.fill = np.frombuffer(cursor.take(head.dtype.itemsize), stored_as(head.dtype))
         self.planes = read_planes(cursor.take(cursor.left), kinds, self.coded)
+
+
+def _flags(head: Header, cursor: Cursor) -> int:
+    flags = cursor.byte() if head.version == 1 else cursor.varint()
+    if flags > (255 if head.version == 1 else 511):
+        raise CorruptFrameError(f"flags {flags:#x}")
+    return flags
 
 
 def stored_as(dtype: np.dtype[Any]) -> np.dtype[Any]:

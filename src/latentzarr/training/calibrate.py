@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from latentzarr.bitstream.tables import CLASSES, GROUPS, SCALE, FrequencyTables, fixed_tables
+from latentzarr.bitstream.tables import CLASSES, SCALE, FrequencyTables, fixed_tables
 from latentzarr.bitstream.tokens import DIRECT, TOKENS
-from latentzarr.codec.hierarchy import encode_walk
+from latentzarr.codec.hierarchy import encode_walk, tables_group
 from latentzarr.codec.kernels.tables import count_by_class
 from latentzarr.codec.predictor import Predictor
 from latentzarr.geometry import ChunkGeometry
@@ -22,19 +22,20 @@ _POOLED = 20.0  # counts that the fixed table is worth against the pooled one
 
 
 def count_cases(cases: Sequence[Case], predictor: Predictor) -> npt.NDArray[np.float64]:
-    """How often each token occurred, shape (8, 64, 64): group, class, token."""
-    total = np.zeros((GROUPS, CLASSES, TOKENS))
+    """How often each token occurred, shape (groups of tables, 64, 64): group, class, token."""
+    order = predictor.order
+    total = np.zeros((4 * order.kinds, CLASSES, TOKENS))
     for case in cases:
         shape = ChunkGeometry(*case.target.shape)
         missing = case.missing.reshape(shape.slices, -1).astype(np.uint8) if case.missing.any() else None
         target = case.target.reshape(shape.slices, -1)
-        walk = encode_walk(target, missing, shape, predictor, snap=case.snap, half_open=case.half_open)
+        walk = encode_walk(target, missing, shape, predictor, snap=case.snap, half_open=case.half_open, dyadic=case.dyadic)
         if walk is None:
             continue
-        counts = np.zeros((7, CLASSES, TOKENS), np.int64)
+        counts = np.zeros((order.groups + 1, CLASSES, TOKENS), np.int64)
         count_by_class(walk.quanta, walk.groups, walk.classes, counts)
-        for group, seen in enumerate(counts[:6]):
-            total[6 + group % 2 if case.snap else group] += seen
+        for group, seen in enumerate(counts[:-1]):
+            total[tables_group(group, order, snap=case.snap)] += seen
     return total
 
 
@@ -45,7 +46,7 @@ def calibrated(
 
     Parameters
     ----------
-    counts : float array, shape (8, 64, 64)
+    counts : float array, shape (groups of tables, 64, 64)
     parent : FrequencyTables, optional
         Tables to fall back on, class by class; without them classes of all groups are pooled, and those fall back on the
         fixed tables.
@@ -56,12 +57,13 @@ def calibrated(
     for token in range(1, DIRECT - 1, 2):  # signs are alike
         seen[..., token] = seen[..., token + 1] = (seen[..., token] + seen[..., token + 1]) / 2
     if parent is None:
-        fixed = np.diff(fixed_tables().starts[:CLASSES], axis=1) / SCALE
-        pooled = np.concatenate([np.repeat(seen[a:b].sum(0, keepdims=True), b - a, 0) for a, b in ((0, 6), (6, 8))])
+        fixed = np.diff(fixed_tables().starts, axis=1) / SCALE
+        exact = 3 * len(seen) // 4  # from here on the groups of exact integers
+        pooled = np.concatenate([np.repeat(part.sum(0, keepdims=True), len(part), 0) for part in (seen[:exact], seen[exact:])])
         prior, weight = (pooled + _POOLED * fixed) / (pooled.sum(-1, keepdims=True) + _POOLED), _OWN
     else:
         prior, weight = np.diff(parent.starts, axis=1).reshape(seen.shape) / SCALE, parent_weight
     likely = (seen + weight * prior) / (seen.sum(-1, keepdims=True) + weight)
     costs = np.round(-8.0 * np.log2(np.maximum(likely, 2.0**-31)))
     costs -= costs.min(-1, keepdims=True)
-    return FrequencyTables.from_costs(np.clip(costs, 0, 255).astype(np.uint8).reshape(GROUPS * CLASSES, TOKENS))
+    return FrequencyTables.from_costs(np.clip(costs, 0, 255).astype(np.uint8).reshape(-1, TOKENS))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from latentzarr.scaling import FRACTION, LATTICE_LIMIT
 
 __all__ = ["Case", "CaseSource", "TrainingField"]
 
+_DYADIC_SHARE = 0.6
 _SIZES = (48, 64, 128, 256, 400)
 
 
@@ -26,7 +27,7 @@ class Case:
     target : float64 array, shape (slices, rows, columns)
         Lattice units; 0 where missing.
     missing : bool array, same shape
-    snap, half_open : bool
+    snap, half_open, dyadic : bool
         See `latentzarr.codec.hierarchy.encode_walk`.
     """
 
@@ -34,6 +35,7 @@ class Case:
     missing: npt.NDArray[np.bool_]
     snap: bool
     half_open: bool
+    dyadic: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +103,8 @@ class CaseSource:
         if not extent > 0:
             return None
         step, snap = self._step(extent, rng, whole=field.values.dtype.kind in "iu")
-        return _on_lattice(_cut(values, rng), step, snap=snap, half_open=snap or field.values.dtype.kind in "iu")
+        case = _on_lattice(_cut(values, rng), step, snap=snap, half_open=snap or field.values.dtype.kind in "iu")
+        return None if case is None else replace(case, dyadic=bool(rng.random() < _DYADIC_SHARE))
 
     def _step(self, extent: float, rng: np.random.Generator, *, whole: bool) -> tuple[float, bool]:
         relative = 10.0 ** rng.uniform(*self.log_bounds)

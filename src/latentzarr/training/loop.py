@@ -12,6 +12,7 @@ import torch
 
 from latentzarr.bitstream.tables import fixed_tables
 from latentzarr.codec.predictor import CubicPredictor, NeuralPredictor, Predictor
+from latentzarr.geometry import PassKind
 from latentzarr.models.card import ModelCard
 from latentzarr.models.weights import Model
 from latentzarr.nn.hierarchy_net import HierarchyNets
@@ -92,7 +93,7 @@ def train(
         return max((time.monotonic() - start) / schedule.seconds, by_steps)
 
     while (done := share()) < 1:
-        walker: Predictor = CubicPredictor() if done < schedule.warmup else _walker(nets)
+        walker: Predictor = CubicPredictor(nets.order) if done < schedule.warmup else _walker(nets)
         pool = collect([source.draw(rng) for _ in range(schedule.cases)], walker, rng)
         if report is not None:
             report(Progress(done, steps, float(np.mean(losses))))
@@ -110,23 +111,23 @@ def train(
 
 
 def _step(
-    nets: HierarchyNets, optimiser: torch.optim.Optimizer, pool: dict[tuple[bool, bool], Samples], size: int, total: float
+    nets: HierarchyNets, optimiser: torch.optim.Optimizer, pool: dict[tuple[PassKind, bool], Samples], size: int, total: float
 ) -> float:
     loss = torch.zeros(())
-    for (columns_pass, reference), samples in pool.items():
+    for (kind, reference), samples in pool.items():
         batch = samples.batch(size)
-        out = nets.net(columns_pass, reference)(batch.inputs.float() / 64, batch.bias_row)
-        bits = nets.bits(out, batch.target, batch.spread, batch.logs, batch.group)
+        out = nets.net(kind, reference)(batch.inputs.float() / 64, batch.bias_row)
+        bits = nets.bits(out, batch.target, batch.spread, batch.logs, batch.group, batch.bias_row)
         loss = loss + (bits * batch.weight).mean() * (len(samples.target) / total)
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(nets.parameters(), 1.0)
     optimiser.step()
-    for net in nets.nets.values():
+    for net in (*nets.spatial, *nets.reference):
         net.limit()
     return float(loss.detach())
 
 
 def _walker(nets: HierarchyNets) -> NeuralPredictor:
     """The networks as the codec would run them; their tables do not matter to a walk."""
-    return NeuralPredictor(Model.build(nets.to_integer(), fixed_tables(), ModelCard("in training")))
+    return NeuralPredictor(Model.build(nets.to_integer(), fixed_tables(4 * nets.order.kinds), ModelCard("in training")))

@@ -98,18 +98,19 @@ def train_release(
     steps = train(nets, source, schedule, seed, tell)
     networks = nets.to_integer()
     rng = np.random.default_rng(seed + 1)
-    walker = NeuralPredictor(Model.build(networks, fixed_tables(), ModelCard("counting")))
+    walker = NeuralPredictor(Model.build(networks, fixed_tables(4 * networks.order.kinds), ModelCard("counting")))
     tables = calibrated(count_cases([source.draw(rng) for _ in range(_COUNTED_CASES)], walker))
     card = ModelCard(
         name,
         training_data=tuple(f"{f.path}: {f.origin}" for f in FILES),
         training=f"latentzarr.training.release train --minutes {minutes:g} --hidden {hidden} --seed {seed}"
         + (f" --start {load_model(start).digest}" if start else "")
-        + f"; {steps} steps, {time.monotonic() - begun:.0f} s",
+        + f"; {steps} steps, {time.monotonic() - begun:.0f} s"
+        + (f"; the start: {load_model(start).card.training}" if start else ""),
     )
     model = Model.build(networks, tables, card)
     save_model(model, out)
-    typer.echo(f"{model}, {networks.columns.multiply_adds} multiplications a value")
+    typer.echo(f"{model}, {networks.spatial[0].multiply_adds} multiplications a value")
 
 
 @app.command("card")

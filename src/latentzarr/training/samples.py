@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from latentzarr.codec import kernels
-from latentzarr.codec.hierarchy import Walk, encode_walk
+from latentzarr.codec.hierarchy import Walk, encode_walk, tables_group
 from latentzarr.codec.predictor import RECIPROCALS, Prediction, Predictor, SliceStates
-from latentzarr.geometry import ChunkGeometry, Pass
-from latentzarr.models.network import LEVELS
+from latentzarr.geometry import ChunkGeometry, Order, Pass, PassKind
+from latentzarr.models.network import LEVELS, REFERENCE_INPUTS, SPATIAL_INPUTS
+from latentzarr.slices import Visit
 from latentzarr.training.cases import Case
 
 __all__ = ["Samples", "collect"]
@@ -30,7 +31,7 @@ class Samples:
 
     Attributes
     ----------
-    inputs : int16, (n, 25 or 37)
+    inputs : int16, (n, 25, 37 or 39)
     target : float32, (n,)
         True value minus middle, in quanta.
     spread, logs : float32, (n,)
@@ -60,16 +61,21 @@ class _Watching:
         self.inner, self.mode, self.rng = inner, inner.mode, rng
         self.target = case.target.reshape(len(case.target), -1)
         self.snap = case.snap
-        self.seen: list[tuple[tuple[bool, bool], tuple[npt.NDArray[Any], ...]]] = []
+        self.seen: list[tuple[tuple[PassKind, bool], tuple[npt.NDArray[Any], ...]]] = []
 
-    def predict(self, states: SliceStates, step: Pass, index: int) -> Prediction:
-        width, reference, before = states.geometry.columns, index > 0, max(index - 1, 0)
-        inputs = np.empty((step.size, 37 if reference else 25), np.int16)
+    @property
+    def order(self) -> Order:
+        return self.inner.order
+
+    def predict(self, states: SliceStates, step: Pass, visit: Visit) -> Prediction:
+        width, index, reference = states.geometry.columns, visit.slice, visit.references > 0
+        before, after = max(visit.before, 0), max(visit.after, 0)
+        inputs = np.empty((step.size, REFERENCE_INPUTS[self.order] if reference else SPATIAL_INPUTS), np.int16)
         base, spread, logs = (np.empty(step.size, np.int32) for _ in range(3))
         kernels.inputs_of_pass(
             states.n[index], states.activity[index], states.missing[index], states.any_missing,
-            states.n[before], states.activity[before], reference, width, step.rows, step.columns,
-            step.neighbour_rows, step.neighbour_columns, RECIPROCALS, inputs, base, spread, logs,
+            states.n[before], states.activity[before], states.n[after], states.activity[after], visit.references, width,
+            step.rows, step.columns, step.neighbour_rows, step.neighbour_columns, RECIPROCALS, inputs, base, spread, logs,
         )  # fmt: skip
         at = (step.rows[:, None] * width + step.columns).ravel()
         pick = np.flatnonzero(states.missing[index][at] == 0) if states.any_missing else np.arange(len(at))
@@ -78,7 +84,7 @@ class _Watching:
         if total > most:
             pick = self.rng.choice(pick, most, replace=False)
         if total:
-            group = (6 + step.group % 2 if self.snap else step.group) + 8 * reference
+            group = tables_group(step.group, self.order, snap=self.snap) + 4 * self.order.kinds * reference
             columns = (
                 inputs[pick],
                 ((self.target[index][at[pick]] - base[pick]) / 16).astype(np.float32),
@@ -88,14 +94,14 @@ class _Watching:
                 np.full(len(pick), group),
                 np.full(len(pick), total / len(pick), np.float32),
             )
-            self.seen.append(((step.columns_pass, reference), columns))
-        return self.inner.predict(states, step, index)
+            self.seen.append(((step.kind, reference), columns))
+        return self.inner.predict(states, step, visit)
 
 
 def _bits_per_value(walk: Walk) -> float:
     """A rough price of a case: the entropy of its quanta, pass by pass, and a sign for each that is not 0."""
     bits = 0.0
-    for group in range(6):
+    for group in range(walk.groups.max(initial=0)):
         quanta = np.minimum(np.abs(walk.quanta[walk.groups == group]), 300)
         if len(quanta):
             share = np.bincount(quanta) / len(quanta)
@@ -104,15 +110,16 @@ def _bits_per_value(walk: Walk) -> float:
     return bits / max(1, len(walk.quanta))
 
 
-def collect(cases: Sequence[Case], predictor: Predictor, rng: np.random.Generator) -> dict[tuple[bool, bool], Samples]:
-    """Walk cases and gather samples by kind of pass (column pass, reference)."""
-    pool: dict[tuple[bool, bool], list[tuple[npt.NDArray[Any], ...]]] = {}
+def collect(cases: Sequence[Case], predictor: Predictor, rng: np.random.Generator) -> dict[tuple[PassKind, bool], Samples]:
+    """Walk cases and gather samples by kind of pass, without and with a reference."""
+    pool: dict[tuple[PassKind, bool], list[tuple[npt.NDArray[Any], ...]]] = {}
     for case in cases:
         watching = _Watching(predictor, case, rng)
         missing = case.missing.reshape(len(case.missing), -1).astype(np.uint8) if case.missing.any() else None
         walk = encode_walk(
-            watching.target, missing, ChunkGeometry(*case.target.shape), watching, snap=case.snap, half_open=case.half_open
-        )
+            watching.target, missing, ChunkGeometry(*case.target.shape), watching,
+            snap=case.snap, half_open=case.half_open, dyadic=case.dyadic,
+        )  # fmt: skip
         if walk is None or len(walk.quanta) == 0:
             continue
         price = len(walk.quanta) * (_bits_per_value(walk) + _LEAST_BITS)

@@ -1,259 +1,176 @@
-"""Compiled: gather a pass's neighbours and turn them into the integer inputs of the network (format page, section 7)."""
+"""Compiled: turn a block's neighbours into the integer inputs of the network (format page, section 7).
+
+Scratch is flat, rows of `BLOCK` values one after the other, and every loop runs over the values of a block with its 16 neighbours
+unrolled inside: LLVM then sees that rows do not overlap, and computes many values at once. All integers are held to 32 bits.
+"""
 
 from __future__ import annotations
 
 import numba as nb
 import numpy as np
 
-__all__ = ["BLOCK", "REFERENCE_INPUTS", "SPATIAL_INPUTS", "gather", "inputs_of_pass"]
+from latentzarr.codec.kernels.neighbours import BLOCK, padded, pick
+from latentzarr.codec.kernels.reference_inputs import compare, here_inputs, reference_inputs
+from latentzarr.codec.kernels.scratch import (
+    BEFORE,
+    EXPONENT,
+    FACTOR,
+    HERE,
+    I32,
+    LIMIT,
+    MANTISSA,
+    MIDDLE,
+    MISSING,
+    MISSING0,
+    MISSING1,
+    SCRATCH_ROWS,
+    THERE,
+    clip,
+    divided,
+    mean,
+    row_of_scratch,
+    scale_of,
+)
 
-BLOCK = 1024
-SPATIAL_INPUTS = 25
-REFERENCE_INPUTS = 37
-_LIMIT = 1 << 25
+__all__ = ["average", "gather", "inputs_of_pass", "mean_of"]
+
+
+@nb.njit(nogil=True, cache=True, no_cpython_wrapper=True)
+def _middle_of(work, row, use_missing, count, middle):
+    """Mean of the two nearest neighbours, or the one that is there where the other is missing."""
+    first = row * BLOCK
+    for k in range(padded(count)):
+        middle[k] = mean(work[first + k], work[first + BLOCK + k])
+    if use_missing:
+        for k in range(count):
+            missing0, missing1 = work[MISSING0 * BLOCK + k], work[MISSING1 * BLOCK + k]
+            if missing0 != missing1:
+                middle[k] = work[first + BLOCK + k] if missing0 else work[first + k]
+
+
+@nb.njit(nogil=True, cache=True, no_cpython_wrapper=True)
+def _spread_of(work, base, count, spread):
+    """Details: neighbours less the middle; their spread."""
+    for k in range(padded(count)):
+        b = base[k]
+        s = I32(64)
+        for i in range(16):
+            v = clip(I32(work[i * BLOCK + k] - b), -LIMIT, LIMIT)
+            work[i * BLOCK + k] = v
+            s = I32(s + I32(abs(v)))
+        spread[k] = s
+
+
+@nb.njit(nogil=True, cache=True, no_cpython_wrapper=True)
+def _details(work, reciprocals, count, x, logs):
+    """Inputs 0 to 15 and 24."""
+    for k in range(count):
+        work[FACTOR * BLOCK + k] = reciprocals[work[MANTISSA * BLOCK + k]]
+    for k in range(padded(count)):
+        e, factor = work[EXPONENT * BLOCK + k], work[FACTOR * BLOCK + k]
+        down, up = I32(max(I32(e - I32(11)), I32(0))), I32(max(I32(I32(11) - e), I32(0)))
+        log = I32(I32(I32(16) * e) + I32(work[MANTISSA * BLOCK + k] >> I32(7)))
+        logs[k] = log
+        x[24 * BLOCK + k] = I32(I32(2) * I32(log - I32(160)))
+        for i in range(16):
+            x[i * BLOCK + k] = divided(work[i * BLOCK + k], down, up, factor)
 
 
 @nb.njit(nogil=True, cache=True, inline="always")
-def _bit_length(v):
-    """floor(log2(v)), 0 for 0; written without branches so that it vectorises."""
-    e = np.int32(v > 0xFFFF) << 4
-    v = v >> e
-    part = np.int32(v > 0xFF) << 3
-    v = v >> part
-    e |= part
-    part = np.int32(v > 0xF) << 2
-    v = v >> part
-    e |= part
-    part = np.int32(v > 0x3) << 1
-    v = v >> part
-    return e | part | np.int32(v > 1)
-
-
-@nb.njit(nogil=True, cache=True)
-def _pick(source, neighbour_rows, neighbour_columns, width, first, count, columns, out):
-    """``out[k]``: the neighbour of value ``first + k`` of a pass, read row by row."""
-    r = first // columns
-    c = first - r * columns
-    k = 0
-    while k < count:
-        run = min(count - k, columns - c)
-        start = neighbour_rows[r] * width
-        for j in range(run):
-            out[k + j] = source[start + neighbour_columns[c + j]]
-        k += run
-        c = 0
-        r += 1
-
-
-@nb.njit(nogil=True, cache=True)
-def _middle_of(first, second, missing0, missing1, use_missing, count, out):
-    """Mean of the two nearest neighbours, or the one that is there where the other is missing."""
-    for k in range(count):
-        out[k] = (first[k] + second[k] + 1) >> 1
-    if use_missing:
-        for k in range(count):
-            if missing0[k] != missing1[k]:
-                out[k] = second[k] if missing0[k] else first[k]
-
-
-@nb.njit(nogil=True, cache=True)
-def _scales(spread, reciprocals, count, exponent, mantissa, down, up, factor):
-    """Split each spread into exponent and 12-bit mantissa, and give what divides by it."""
-    for k in range(count):
-        s = spread[k]
-        e = np.int32(_bit_length(s))
-        down[k] = max(e - 11, 0)
-        up[k] = max(11 - e, 0)
-        exponent[k] = e
-        mantissa[k] = ((s >> down[k]) << up[k]) - 2048
-    for k in range(count):
-        factor[k] = reciprocals[mantissa[k]]
-
-
-@nb.njit(nogil=True, cache=True)
-def _divide(values, down, up, factor, count, out):
-    """``1024 * values / spread`` as the format rounds it."""
-    for k in range(count):
-        out[k] = ((((values[k] >> down[k]) << up[k]) * factor[k]) + 8192) >> 14
-
-
-@nb.njit(nogil=True, cache=True)
 def gather(
-    n,
-    act,
-    missing,
-    use_missing,
-    prev,
-    prev_act,
-    has_prev,
-    width,
-    rows,
-    cols,
-    nrow,
-    ncol,
-    first,
-    count,
-    reciprocals,
-    x,
-    base,
-    spread,
-    logs,
-    work,
-):
-    """Fill the network's inputs ``x[:, :count]`` for the values ``first .. first + count`` of a pass.
+    n, act, missing, use_missing, reference, before, before_act, after, after_act, references, width, rows, columns, nrow, ncol,
+    first, count, reciprocals, inputs, x, base, spread, logs, work,
+):  # fmt: skip
+    """Fill the network's inputs for the values ``first .. first + count`` of a pass.
 
-    ``base``, ``spread`` and ``logs`` (int32, shape (count,)) receive what turns the outputs into centre and class. ``work``
-    is int32 scratch of shape (48, BLOCK); row 47 receives the flat index of each value.
+    Parameters
+    ----------
+    reference : int32 array
+        The slice looked at, or the mean (`average`) of the two.
+    before, before_act, after, after_act
+        Values and activities of the slices looked at.
+    references : int
+        How many of them there are.
+    inputs : int
+        25, 37 or 39: rows of ``x``.
+    x : float32 array, shape (inputs * BLOCK,)
+    base, spread, logs : int32 arrays, shape (BLOCK,)
+        Receive what turns the outputs into centre and class.
+    work : int32 array, shape (SCRATCH_ROWS * BLOCK,)
     """
-    columns = len(cols)
-    detail = work[0:16]
-    exponent = work[32]
-    mantissa = work[33]
-    down = work[34]
-    up = work[35]
-    factor = work[36]
-    missing0 = work[37]
-    missing1 = work[38]
-    line = work[39]
-    centre = work[47]
-    r = first // columns
-    c = first - r * columns
-    for k in range(count):
-        centre[k] = rows[r] * width + cols[c]
-        c += 1
-        if c == columns:
-            c = 0
-            r += 1
     for i in range(16):
-        _pick(n, nrow[i], ncol[i], width, first, count, columns, detail[i])
+        pick(n, nrow[i], ncol[i], width, first, count, row_of_scratch(work, i))
     for i in range(8):
-        _pick(act, nrow[i], ncol[i], width, first, count, columns, line)
-        row = x[16 + i]
+        pick(act, nrow[i], ncol[i], width, first, count, row_of_scratch(x, 16 + i))
         for k in range(count):
-            row[k] = line[k] << 4
+            x[(16 + i) * BLOCK + k] *= np.float32(16)
     if use_missing:
-        _pick(missing, nrow[0], ncol[0], width, first, count, columns, missing0)
-        _pick(missing, nrow[1], ncol[1], width, first, count, columns, missing1)
-    _middle_of(detail[0], detail[1], missing0, missing1, use_missing, count, base)
-    for k in range(count):
-        spread[k] = 64
-    for i in range(16):
-        d = detail[i]
-        for k in range(count):
-            v = min(max(d[k] - base[k], -_LIMIT), _LIMIT)
-            d[k] = v
-            spread[k] += abs(v)
-    if has_prev:
-        _compare(prev, use_missing, width, nrow, ncol, first, count, columns, base, spread, work)
-    _scales(spread, reciprocals, count, exponent, mantissa, down, up, factor)
-    row = x[24]
-    for k in range(count):
-        logs[k] = 16 * exponent[k] + (mantissa[k] >> 7)
-        row[k] = 2 * (logs[k] - 160)
-    for i in range(16):
-        _divide(detail[i], down, up, factor, count, x[i])
-    if has_prev:
-        _previous_inputs(prev_act, count, reciprocals, x, spread, work)
+        pick(missing, rows, columns, width, first, count, row_of_scratch(work, MISSING))
+        for i in range(2):
+            pick(missing, nrow[i], ncol[i], width, first, count, row_of_scratch(work, MISSING0 + i))
+    _middle_of(work, 0, use_missing, count, base)
+    _spread_of(work, base, count, spread)
+    if references > 0:
+        for i in range(16):
+            pick(reference, nrow[i], ncol[i], width, first, count, row_of_scratch(work, BEFORE + i))
+        _middle_of(work, BEFORE, use_missing, count, row_of_scratch(work, MIDDLE))
+        pick(reference, rows, columns, width, first, count, row_of_scratch(work, HERE))
+        compare(work, count, base, spread)
+    scale_of(spread, count, row_of_scratch(work, EXPONENT), row_of_scratch(work, MANTISSA))
+    _details(work, reciprocals, count, x, logs)
+    if references > 0:
+        reference_inputs(count, x, spread, work)
+        pick(
+            before_act, rows, columns, width, first, count, row_of_scratch(work, MISSING0)
+        )  # rows of the scratch that are free by now
+        if references == 2:
+            pick(after_act, rows, columns, width, first, count, row_of_scratch(work, MISSING1))
+            pick(before, rows, columns, width, first, count, row_of_scratch(work, HERE))
+            pick(after, rows, columns, width, first, count, row_of_scratch(work, THERE))
+        here_inputs(count, references, inputs, x, spread, work)
+
+
+@nb.njit(nogil=True, cache=True, no_cpython_wrapper=True)
+def mean_of(before, after):
+    """The mean of two whole slices."""
+    out = np.empty_like(before)
+    for at in range(len(before)):
+        out[at] = mean(before[at], after[at])
+    return out
 
 
 @nb.njit(nogil=True, cache=True)
-def _compare(prev, use_missing, width, nrow, ncol, first, count, columns, base, spread, work):
-    """Details of the previous slice; where they predict ours better than smoothness does, take them off first."""
-    detail = work[0:16]
-    before = work[16:32]
-    middle = work[40]
-    offset = work[41]
-    other = work[42]
-    temporal = work[43]
-    centre = work[47]
-    for i in range(16):
-        _pick(prev, nrow[i], ncol[i], width, first, count, columns, before[i])
-    _middle_of(before[0], before[1], work[37], work[38], use_missing, count, middle)
-    for k in range(count):
-        offset[k] = min(max(prev[centre[k]] - middle[k], -_LIMIT), _LIMIT)
-        other[k] = 64
-    for i in range(16):
-        b = before[i]
-        d = detail[i]
-        for k in range(count):
-            v = min(max(b[k] - middle[k], -_LIMIT), _LIMIT)
-            b[k] = v
-            other[k] += min(abs(d[k] - v), _LIMIT)
-    for k in range(count):
-        temporal[k] = 1 if other[k] < spread[k] else 0
-        base[k] += temporal[k] * offset[k]
-        smaller = min(other[k], spread[k])
-        other[k] = max(other[k], spread[k])
-        spread[k] = smaller
-    for i in range(16):
-        b = before[i]
-        d = detail[i]
-        for k in range(count):
-            d[k] = min(max(d[k] - temporal[k] * b[k], -_LIMIT), _LIMIT)
-
-
-@nb.njit(nogil=True, cache=True)
-def _previous_inputs(prev_act, count, reciprocals, x, spread, work):
-    """Inputs 25 to 36: what the previous slice looked like here."""
-    before = work[16:32]
-    exponent = work[32]
-    mantissa = work[33]
-    down = work[34]
-    up = work[35]
-    factor = work[36]
-    line = work[39]
-    offset = work[41]
-    other = work[42]
-    temporal = work[43]
-    for k in range(count):
-        line[k] = min(max(offset[k], -spread[k]), spread[k])
-    _divide(line, down, up, factor, count, x[25])
-    for i in range(8):
-        b = before[i]
-        for k in range(count):
-            line[k] = min(max(b[k], -spread[k]), spread[k])
-        _divide(line, down, up, factor, count, x[26 + i])
-    _scales(other, reciprocals, count, work[44], work[45], work[46], line, offset)
-    centre = work[47]
-    for k in range(count):
-        x[34, k] = 2 * (16 * (work[44, k] - exponent[k]) + (work[45, k] >> 7) - (mantissa[k] >> 7))
-        x[35, k] = 64 * temporal[k]
-        x[36, k] = prev_act[centre[k]] << 4
+def average(before, after, rows, columns, width, out):
+    """``out``: the mean of two slices at the values of a pass."""
+    for r in range(len(rows)):
+        for c in range(len(columns)):
+            at = rows[r] * width + columns[c]
+            out[at] = mean(before[at], after[at])
 
 
 @nb.njit(nogil=True, cache=True)
 def inputs_of_pass(
-    n, act, missing, use_missing, prev, prev_act, has_prev, width, rows, columns, nrow, ncol, reciprocals, x, base, spread, logs
-):
+    n, act, missing, use_missing, before, before_act, after, after_act, references, width, rows, columns, nrow, ncol,
+    reciprocals, x, base, spread, logs,
+):  # fmt: skip
     """The network's inputs of a whole pass, for training: ``x`` (int16, shape (values, inputs)) and what scales the outputs."""
     total = len(rows) * len(columns)
-    inputs = REFERENCE_INPUTS if has_prev else SPATIAL_INPUTS
-    block = np.empty((inputs, BLOCK), np.float32)
-    work = np.empty((48, BLOCK), np.int32)
+    inputs = x.shape[1]
+    block = np.zeros(inputs * BLOCK, np.float32)
+    work = np.zeros(SCRATCH_ROWS * BLOCK, np.int32)
+    scales = np.zeros((3, BLOCK), np.int32)
+    reference = before
+    if references == 2:
+        reference = mean_of(before, after)
     for first in range(0, total, BLOCK):
         count = min(BLOCK, total - first)
         gather(
-            n,
-            act,
-            missing,
-            use_missing,
-            prev,
-            prev_act,
-            has_prev,
-            width,
-            rows,
-            columns,
-            nrow,
-            ncol,
-            first,
-            count,
-            reciprocals,
-            block,
-            base[first:],
-            spread[first:],
-            logs[first:],
-            work,
-        )
+            n, act, missing, use_missing, reference, before, before_act, after, after_act, references, width, rows, columns,
+            nrow, ncol, first, count, reciprocals, inputs, block, scales[0], scales[1], scales[2], work,
+        )  # fmt: skip
         for k in range(count):
+            base[first + k] = scales[0, k]
+            spread[first + k] = scales[1, k]
+            logs[first + k] = scales[2, k]
             for i in range(inputs):
-                x[first + k, i] = block[i, k]
+                x[first + k, i] = block[i * BLOCK + k]
