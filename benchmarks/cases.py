@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-__all__ = ["TRAINING_FILES", "VARIABLES", "Case", "Variable", "cases", "read", "tiles"]
+__all__ = ["TRAINING_FILES", "VARIABLES", "Case", "Variable", "cases", "read", "read_whole", "tiles"]
 
 Array = npt.NDArray[Any]
 
@@ -118,6 +118,19 @@ def cases(fractions: tuple[float, ...], modes: tuple[str, ...], variables: tuple
                 yield Case(variable, mode, fraction)
 
 
+def read_whole(variable: Variable, data: Path) -> tuple[Array, float]:
+    """The whole variable as it is stored, and its range, missing values and codes excluded."""
+    with xr.open_dataset(data / f"{variable.file}.nc", mask_and_scale=False, decode_times=False) as dataset:
+        whole: Array = dataset[variable.name].values
+    fill = dataset[variable.name].attrs.get("_FillValue")
+    if fill is not None and not np.isnan(fill):
+        raise ValueError(f"{variable.label} has a fill value of {fill}, which this reader does not expect")
+    real = np.isfinite(whole)
+    if variable.code is not None:
+        real &= whole != variable.code
+    return whole, float(whole[real].max()) - float(whole[real].min())
+
+
 def read(variable: Variable, data: Path, *, quick: bool = False) -> tuple[list[Array], float]:
     """The chosen maps in native byte order, and the range of the whole variable.
 
@@ -129,15 +142,7 @@ def read(variable: Variable, data: Path, *, quick: bool = False) -> tuple[list[A
     quick : bool
         Take the first map only, and at most 512 x 512 of it.
     """
-    with xr.open_dataset(data / f"{variable.file}.nc", mask_and_scale=False, decode_times=False) as dataset:
-        whole = dataset[variable.name].values
-    fill = dataset[variable.name].attrs.get("_FillValue")
-    if fill is not None and not np.isnan(fill):
-        raise ValueError(f"{variable.label} has a fill value of {fill}, which this reader does not expect")
-    real = np.isfinite(whole)
-    if variable.code is not None:
-        real &= whole != variable.code
-    extent = float(whole[real].max()) - float(whole[real].min())
+    whole, extent = read_whole(variable, data)
     maps = [np.ascontiguousarray(whole[index]) for index in variable.maps[: 1 if quick else None]]
     if variable.window is not None:
         maps = [np.ascontiguousarray(m[variable.window]) for m in maps]

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from cases import Case
 from missing import Filled
 from peers import Peer
 
-__all__ = ["Row", "encode_within", "measure", "measure_ours"]
+__all__ = ["Held", "Row", "encode_within", "error_over_bound", "measure", "measure_ours", "measured_ours"]
 
 Array = npt.NDArray[Any]
 
@@ -87,10 +87,19 @@ def error_over_bound(original: Array, decoded: Array, present: npt.NDArray[np.bo
     return largest / limit if np.isfinite(largest) else float("inf")
 
 
-def encode_within(
-    peer: Peer, values: Array, present: npt.NDArray[np.bool_], bound: float
-) -> tuple[bytes, float, float, float, float]:
-    """Bytes that hold the bound: ``(data, error over bound, factor, encode seconds, decode seconds)`` of the try that did."""
+class Held(NamedTuple):
+    """Bytes that hold the bound, and what the try that did took: seconds, and the factor on the bound that was asked for."""
+
+    data: bytes
+    decoded: Array
+    error: float
+    factor: float
+    encode: float
+    decode: float
+
+
+def encode_within(peer: Peer, values: Array, present: npt.NDArray[np.bool_], bound: float) -> Held:
+    """The first try that holds the bound, of ever smaller bounds asked for; raises if none does."""
     for factor in TIGHTER if peer.bounded else (1.0,):
         started = time.perf_counter()
         data = peer.encode(values, present, bound * factor)
@@ -101,7 +110,7 @@ def encode_within(
             raise ValueError("the mask came back changed")
         error = error_over_bound(values, decoded, present, bound)
         if error <= 1.0 or not peer.bounded:
-            return data, error, factor, encoded - started, finished - encoded
+            return Held(data, decoded, error, factor, encoded - started, finished - encoded)
     raise ValueError(f"bound broken {error:.3g}-fold even at {TIGHTER[-1]} of it")
 
 
@@ -115,18 +124,28 @@ def measure(case: Case, peer: Peer, version: str, chunks: Sequence[Filled], boun
             continue
         coded += chunk.raw_bytes
         try:
-            data, e, f, seconds_in, seconds_out = encode_within(peer, chunk.values, chunk.present, bound)
+            held = encode_within(peer, chunk.values, chunk.present, bound)
         except (ValueError, RuntimeError, MemoryError, TypeError) as problem:
             status = f"{type(problem).__name__}: {problem}"[:120].replace("\n", " ")
             break
-        total += len(data)
-        error, factor = max(error, e), min(factor, f)
-        encode, decode = encode + seconds_in, decode + seconds_out
+        total += len(held.data)
+        error, factor = max(error, held.error), min(factor, held.factor)
+        encode, decode = encode + held.encode, decode + held.decode
     if status == "ok" and not peer.bounded:
         status = "no bound asked"
     raw = sum(c.raw_bytes for c in chunks)
     return _row(case, peer.name, version, chunks=len(chunks), raw=raw, coded=coded, encoded=total + mask, mask=mask, error=error,
                 factor=factor, encode=encode, decode=decode, candidates="", status=status, bound=bound, run=run)  # fmt: skip
+
+
+def measured_ours(ours: Any, chunk: Array, present: npt.NDArray[np.bool_], bound: float) -> Held:
+    """Our codec on one chunk: no second try, whatever comes back."""
+    started = time.perf_counter()
+    data = ours.encode(chunk, bound)
+    encoded = time.perf_counter()
+    decoded = ours.decode(data, chunk.shape, chunk.dtype)
+    finished = time.perf_counter()
+    return Held(data, decoded, error_over_bound(chunk, decoded, present, bound), 1.0, encoded - started, finished - encoded)
 
 
 def measure_ours(
@@ -137,17 +156,14 @@ def measure_ours(
     modes: Counter[str] = Counter()
     status = "ok"
     for chunk, parts in zip(chunks, filled, strict=True):
-        started = time.perf_counter()
-        data = ours.encode(chunk, bound)
-        encoded = time.perf_counter()
-        decoded = ours.decode(data, chunk.shape, chunk.dtype)
-        decode += time.perf_counter() - encoded
-        encode += encoded - started
+        held = measured_ours(ours, chunk, parts.present, bound)
+        decode += held.decode
+        encode += held.encode
         raw += chunk.nbytes
-        total += len(data)
-        modes[ours.mode(data)] += 1
-        error = max(error, error_over_bound(chunk, decoded, parts.present, bound))
-        if not np.array_equal(chunk[~parts.present], decoded[~parts.present], equal_nan=chunk.dtype.kind == "f"):
+        total += len(held.data)
+        modes[ours.mode(held.data)] += 1
+        error = max(error, held.error)
+        if not np.array_equal(chunk[~parts.present], held.decoded[~parts.present], equal_nan=chunk.dtype.kind == "f"):
             status = "missing values changed"
     if error > 1.0:
         status = f"BOUND BROKEN {error:.3g}-fold"

@@ -13,7 +13,7 @@ import numpy as np
 from environment import commit, machine
 from measure import Row
 
-__all__ = ["Line", "lines", "write_report"]
+__all__ = ["GROUPS", "Line", "geometric_mean", "lines", "write_report"]
 
 OURS = "latentzarr"
 GROUPS = {"atmosphere and ocean": ("atmosphere", "ocean"), "satellite": ("satellite",), "radar": ("radar",)}

@@ -1,6 +1,6 @@
 """Speed and memory of the codec on this machine: importing, the first decode, megabytes a second, peak memory of a chunk.
 
-    python benchmarks/speed.py [--data ../shared/data] [--out benchmarks/results]
+    python benchmarks/speed.py [--data ../shared/data] [--out benchmarks/results] [--efforts fast,normal,max]
 
 Every figure is a median; SZ3 is timed beside us in the same run, since the machine itself may be noisy. Megabytes are those of
 the decoded array. With two threads each works on its own chunk, as zarr's and Dask's pools do.
@@ -25,7 +25,8 @@ import numpy as np
 import xarray as xr
 
 from environment import commit, machine
-from latentzarr import CodecConfig, ErrorBound, decode_chunk, encode_chunk
+from latentzarr import CodecConfig, LatentCodec, decode_chunk, encode_chunk
+from latentzarr.bitstream.frame import read_header
 from peers import Sz3
 
 ROUNDS = 7
@@ -38,10 +39,17 @@ def chunks_of(data: Path) -> dict[str, np.ndarray]:
     with xr.open_dataset(data / "atmosphere/monthly_t_2015.nc", decode_times=False) as ds:
         steps = ds.t.values[:8, 0, :180, :256]
     return {
-        "1 x 256 x 256": np.ascontiguousarray(field[200:456, 300:556]),
+        "8 x 256 x 256": _moving(field),
         "8 x 180 x 256": np.ascontiguousarray(steps),
+        "1 x 256 x 256": np.ascontiguousarray(field[200:456, 300:556]),
         "1 x 721 x 1440": np.ascontiguousarray(field),
+        "1 x 64 x 64": np.ascontiguousarray(field[200:264, 300:364]),
     }
+
+
+def _moving(field: np.ndarray) -> np.ndarray:
+    """Eight windows of a map, each three cells further east than the last: a stack of 256 x 256, which the data has none of."""
+    return np.stack([field[200:456, 300 + 3 * k : 556 + 3 * k] for k in range(8)])
 
 
 def rate(work: Callable[[], object], nbytes: int, threads: int) -> float:
@@ -90,28 +98,40 @@ def peak_memory(frame: Path) -> float:
     return fresh(code)
 
 
-def measure(data: Path, scratch: Path) -> dict[str, Any]:
+def _ours(name: str, chunk: np.ndarray, relative: float, config: CodecConfig, scratch: Path) -> dict[str, Any]:
+    frame = encode_chunk(chunk, config)
+    mode = read_header(frame).mode.name.lower()
+    row: dict[str, Any] = {"chunk": name, "bound": relative, "effort": str(config.effort), "mode": mode}
+    row["ratio"] = chunk.nbytes / len(frame)
+    for threads in (1, 2):
+        row[f"encode MB/s, {threads} threads"] = rate(partial(encode_chunk, chunk, config), chunk.nbytes, threads)
+        row[f"decode MB/s, {threads} threads"] = rate(partial(decode_chunk, frame), chunk.nbytes, threads)
+    path = scratch / f"{name.replace(' ', '')}-{relative:g}.frame"
+    path.write_bytes(frame)
+    row["peak memory of decoding, chunks"] = peak_memory(path)
+    return row
+
+
+def measure(data: Path, scratch: Path, efforts: list[str]) -> dict[str, Any]:
     """All figures."""
     found: dict[str, Any] = {"commit": commit(), "machine": machine(("numpy", "numba", "zarr", "pysz")), "rates": []}
     sz3 = Sz3()
     for name, chunk in chunks_of(data).items():
         for relative in (1e-2, 1e-3):
             bound = relative * float(np.ptp(chunk))
-            config = CodecConfig(ErrorBound.absolute(bound))
-            frame = encode_chunk(chunk, config)
-            row: dict[str, Any] = {"chunk": name, "bound": relative, "ratio": chunk.nbytes / len(frame)}
-            for threads in (1, 2):
-                row[f"encode MB/s, {threads} threads"] = rate(partial(encode_chunk, chunk, config), chunk.nbytes, threads)
-                row[f"decode MB/s, {threads} threads"] = rate(partial(decode_chunk, frame), chunk.nbytes, threads)
+            row: dict[str, Any] = {"chunk": name, "bound": relative, "effort": "SZ3"}
             there = np.ones(chunk.shape, bool)
             packed = sz3.encode(chunk, there, bound)
-            row["SZ3 encode MB/s, 1 thread"] = rate(partial(sz3.encode, chunk, there, bound), chunk.nbytes, 1)
-            row["SZ3 decode MB/s, 1 thread"] = rate(partial(sz3.decode, packed, chunk.shape, chunk.dtype), chunk.nbytes, 1)
-            path = scratch / f"{name.replace(' ', '')}-{relative:g}.frame"
-            path.write_bytes(frame)
-            row["peak memory of decoding, chunks"] = peak_memory(path)
+            row["ratio"] = chunk.nbytes / len(packed)
+            row["encode MB/s, 1 threads"] = rate(partial(sz3.encode, chunk, there, bound), chunk.nbytes, 1)
+            row["decode MB/s, 1 threads"] = rate(partial(sz3.decode, packed, chunk.shape, chunk.dtype), chunk.nbytes, 1)
             found["rates"].append(row)
             print(json.dumps(row), flush=True)
+            for effort in efforts:
+                codec = LatentCodec(absolute=bound, effort=effort)
+                row = _ours(name, chunk, relative, codec.config, scratch)
+                found["rates"].append(row)
+                print(json.dumps(row), flush=True)
     found["start"] = start_up(scratch / "1x256x256-0.01.frame")
     print(json.dumps(found["start"]))
     return found
@@ -122,11 +142,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("LATENTZARR_DATA", "../shared/data")))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--efforts", default="fast,normal,max")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     scratch = options.out / "scratch"
     scratch.mkdir(exist_ok=True)
-    found = measure(options.data, scratch)
+    found = measure(options.data, scratch, options.efforts.split(","))
     for file in scratch.iterdir():
         file.unlink()
     scratch.rmdir()
