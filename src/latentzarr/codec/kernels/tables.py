@@ -46,6 +46,6 @@ def price_shifts(counts, cost, first_rows, largest, total):
 
 @nb.njit(nogil=True, cache=True)
 def rows_of(groups, classes, row_of, root_row, out):
-    """``out[i]``: the row of the tables that codes symbol ``i``; group 6 is the root."""
+    """``out[i]``: the row of the tables that codes symbol ``i``; the group after the last is the root."""
     for i in range(len(groups)):
         out[i] = root_row if groups[i] == len(row_of) else row_of[groups[i], classes[i]]
