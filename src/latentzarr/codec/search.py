@@ -17,7 +17,7 @@ from latentzarr.codec.predictor import CUBIC_CONTEXTS, Predictor
 from latentzarr.codec.prepare import LatticeChunk
 from latentzarr.geometry import Order
 
-__all__ = ["Candidate", "make_candidate"]
+__all__ = ["Candidate", "candidate_of", "make_candidate"]
 
 _LARGEST_SHIFT = 8
 _SECTIONED_BYTES = 2048
@@ -90,12 +90,15 @@ def make_candidate(
     chunk: LatticeChunk, predictor: Predictor, tables: FrequencyTables, *, dyadic: bool = False
 ) -> Candidate | None:
     """Walk a chunk and choose tables; None where the walk leaves the format's range."""
-    order = predictor.order
     walk = encode_walk(
         chunk.target, chunk.missing, chunk.coded, predictor, snap=chunk.snap, half_open=chunk.half_open, dyadic=dyadic
     )
-    if walk is None:
-        return None
+    return None if walk is None else candidate_of(walk, predictor, tables, snap=chunk.snap, dyadic=dyadic)
+
+
+def candidate_of(walk: Walk, predictor: Predictor, tables: FrequencyTables, *, snap: bool, dyadic: bool) -> Candidate:
+    """Choose the tables that code a walk in the fewest bytes."""
+    order = predictor.order
     cost = _token_bits(combined_starts(tables))
     fixed = cost[first_fixed_row(tables) :]
     by_group = np.zeros((order.groups + 1, CLASSES, TOKENS), np.int64)
@@ -106,8 +109,8 @@ def make_candidate(
     if predictor.mode is Mode.CUBIC:
         adapt = _adapt_cubic(by_group[:-1], fixed, order)
     else:
-        adapt = _adapt_neural(by_group[:-1], cost, order, snap=chunk.snap)
-    choice = TableChoice.make(predictor.mode, order, tables, adapt[0], root_class, snap=chunk.snap)
+        adapt = _adapt_neural(by_group[:-1], cost, order, snap=snap)
+    choice = TableChoice.make(predictor.mode, order, tables, adapt[0], root_class, snap=snap)
     bits = float(root_costs[root_class]) + adapt[1] + raw
     return Candidate(predictor.mode, order, dyadic, walk, adapt[0], root_class, choice, bits)
 
