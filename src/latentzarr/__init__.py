@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from latentzarr.codec.numcodecs_codec import LatentNumcodec
     from latentzarr.codec.runtime import Runtime, set_runtime, using
     from latentzarr.codec.zarr_codec import LatentCodec
+    from latentzarr.dataset.cube_write import to_cube
     from latentzarr.dataset.plan import plan
     from latentzarr.dataset.verify import verify
     from latentzarr.dataset.write import to_zarr
@@ -48,6 +49,7 @@ _PLACES = {
     "plan": "dataset.plan",
     "save_model": "models.weights",
     "set_runtime": "codec.runtime",
+    "to_cube": "dataset.cube_write",
     "to_zarr": "dataset.write",
     "using": "codec.runtime",
     "verify": "dataset.verify",
@@ -72,6 +74,7 @@ __all__ = [
     "plan",
     "save_model",
     "set_runtime",
+    "to_cube",
     "to_zarr",
     "using",
     "verify",

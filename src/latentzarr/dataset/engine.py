@@ -25,6 +25,8 @@ from latentzarr.codec.preview import LEVELS
 from latentzarr.codec.runtime import using
 from latentzarr.dataset.arrays import LatentStore, ReadOptions, our_errors
 from latentzarr.dataset.carried import is_hidden, register_carried_models
+from latentzarr.dataset.cube_engine import with_cube_variables
+from latentzarr.dataset.cube_header import header_of
 from latentzarr.dataset.provenance import require_complete
 from latentzarr.errors import InvalidConfigError, LatentzarrError
 
@@ -72,6 +74,7 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
         threads: int | None = None,
         scale: int = 1,
         decode: bool = True,
+        cache_bytes: int | None = None,
     ) -> xr.Dataset:
         """Open a group as a data set; parameters of the stock engine as there.
 
@@ -85,7 +88,9 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
         scale : int
             1, or 2, 4 or 8 for a preview: see `latentzarr.dataset.preview`.
         decode : bool
-            False is reserved for the latents of a variable.
+            False: the latents of a cube as they lie, with their coordinates, instead of the variables they stand for.
+        cache_bytes : int, optional
+            Cubes: how much of what was decoded is held for further reads; by default 256 MiB.
 
         Raises
         ------
@@ -96,7 +101,7 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
         ModelNotFoundError
             If an array needs a model that neither the store nor this machine has.
         """
-        options = _options(device, threads, scale, decode)
+        options = _options(device, threads, scale)
         if store is not None and options != ReadOptions():
             raise InvalidConfigError("device, threads and scale need a path or a zarr store, not an opened store=")
         with our_errors():
@@ -112,9 +117,13 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
                     storage_options=storage_options,
                     zarr_format=zarr_format,
                     cache_members=cache_members,
-                ).with_options(options)
-            return _dataset(
+                ).with_options(options, lenient=True)
+                _require_previews(store, options)
+            return _opened(
                 store,
+                options,
+                decode,
+                cache_bytes,
                 mask_and_scale=mask_and_scale,
                 decode_times=decode_times,
                 concat_characters=concat_characters,
@@ -144,6 +153,7 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
         threads: int | None = None,
         scale: int = 1,
         decode: bool = True,
+        cache_bytes: int | None = None,
     ) -> xr.DataTree:
         """Open a hierarchy of groups as a tree; parameters and errors as in `open_dataset`."""
         groups = self.open_groups_as_dict(
@@ -164,6 +174,7 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
             threads=threads,
             scale=scale,
             decode=decode,
+            cache_bytes=cache_bytes,
         )
         return datatree_from_dict_with_io_cleanup(groups)
 
@@ -187,9 +198,10 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
         threads: int | None = None,
         scale: int = 1,
         decode: bool = True,
+        cache_bytes: int | None = None,
     ) -> dict[str, xr.Dataset]:
         """Open a hierarchy of groups, one data set for each path; parameters and errors as in `open_dataset`."""
-        options = _options(device, threads, scale, decode)
+        options = _options(device, threads, scale)
         target = _normalize_path(filename_or_obj)
         parent = str(PurePosixPath("/") / (group or ""))
         found: dict[str, xr.Dataset] = {}
@@ -209,8 +221,12 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
                     continue
                 require_complete(store.get_attrs(), f"{target} {path}")
                 name = str(PurePosixPath(path).relative_to(parent)) if group else str(PurePosixPath(path))
-                found[name] = _dataset(
+                found[name] = _opened(
                     store.with_options(options, lenient=True),
+                    options,
+                    decode,
+                    cache_bytes,
+                    lenient=True,
                     mask_and_scale=mask_and_scale,
                     decode_times=decode_times,
                     concat_characters=concat_characters,
@@ -222,9 +238,7 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
         return found
 
 
-def _options(device: str | None, threads: int | None, scale: int, decode: bool) -> ReadOptions:
-    if not decode:
-        raise InvalidConfigError("decode=False (the latents instead of the values) is reserved and not there yet; leave it out")
+def _options(device: str | None, threads: int | None, scale: int) -> ReadOptions:
     if isinstance(scale, bool) or scale not in [1 << level for level in range(LEVELS + 1)]:
         raise InvalidConfigError(f"scale must be 1, 2, 4 or 8, got {scale!r}")
     with using(device, threads):  # refuses what cannot be meant here, not in the first task
@@ -250,6 +264,36 @@ def _prepare(target: Any, group: str | None, storage_options: dict[str, Any] | N
             continue
         require_complete(found.attrs.asdict(), str(target))
         register_carried_models(found)
+
+
+def _opened(
+    store: Any, options: ReadOptions, decode: bool, cache_bytes: int | None, *, lenient: bool = False, **decoders: Any
+) -> xr.Dataset:
+    """A group as the stock engine opens it; of a cube, its variables in the place of its latents, unless ``decode`` is False."""
+    group = getattr(store, "zarr_group", None)
+    cube = header_of(group.attrs.asdict()) if group is not None else None
+    if cube is None and not decode and not lenient:
+        raise InvalidConfigError("decode=False shows the latents of a cube; this group is none, leave it out")
+    if cube is not None and options.level:
+        raise InvalidConfigError("there are no previews of a cube; leave scale out")
+    ds = _dataset(store, **decoders)
+    if cube is None or not decode:
+        return ds
+    assert group is not None
+    dropped = decoders["drop_variables"]
+    found = with_cube_variables(ds, group, options, cache_bytes)
+    return found.drop_vars([dropped] if isinstance(dropped, str) else list(dropped or ()), errors="ignore")
+
+
+def _require_previews(store: LatentStore, options: ReadOptions) -> None:
+    """A preview needs something to show; what a cube is asked for is answered later.
+
+    Raises
+    ------
+    InvalidConfigError
+    """
+    if options.level and header_of(store.zarr_group.attrs.asdict()) is None:
+        store.with_options(options)
 
 
 def _dataset(store: Any, **decoders: Any) -> xr.Dataset:

@@ -1,0 +1,289 @@
+"""What a cube says about itself: dimensions, variables with their channels and bounds, blocks, models; a value and its JSON.
+
+`docs/reference/cube.md`, section 3, is the law. The text stands in the group attribute ``latentzarr_cube``; everything is
+checked once, when it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from latentzarr.bitstream.frame import dtype_code
+from latentzarr.bounds import BoundKind, ErrorBound
+from latentzarr.cube.times import LONGEST_BLOCK
+from latentzarr.errors import InvalidBoundError, InvalidConfigError, StoreError, UnsupportedDtypeError
+
+__all__ = ["CUBE", "CUBE_VERSION", "BlockPlace", "CubeHeader", "CubeVariable", "header_of"]
+
+CUBE = "latentzarr_cube"
+"""Name of the group attribute."""
+CUBE_VERSION = 1
+_MOST = 2**40
+
+
+@dataclass(frozen=True, slots=True)
+class CubeVariable:
+    """One variable of a cube.
+
+    Attributes
+    ----------
+    name : str
+    dims : tuple of str
+        As in the data set; rows and columns among them, the time too unless the variable has none.
+    channel_shape : tuple of int
+        Sizes of the other dimensions, in the order of ``dims``; a channel is one index of them, in C order.
+    dtype : str
+        numpy's name, native byte order.
+    attributes, encoding : dict
+        Of the variable; of the encoding what says what values mean.
+    words : str
+        The bound as asked for.
+    bounds : tuple of ErrorBound
+        One for each channel, or one for all.
+    refinement : str
+        Name of the refinement array; empty: latents only.
+    masks : tuple of int
+        By channel, which static mask it has; -1: none; one for all channels if there is one entry.
+    largest_error : float
+        As measured; NaN if it was not.
+    rmse : float
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    channel_shape: tuple[int, ...]
+    dtype: str
+    attributes: dict[str, Any]
+    encoding: dict[str, Any]
+    words: str
+    bounds: tuple[ErrorBound, ...]
+    refinement: str
+    masks: tuple[int, ...] = (-1,)
+    largest_error: float = math.nan
+    rmse: float = math.nan
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return math.prod(self.channel_shape)
+
+    def bound(self, channel: int) -> ErrorBound:
+        """The bound of one of its channels."""
+        return self.bounds[channel if len(self.bounds) > 1 else 0]
+
+    @property
+    def largest_bound(self) -> ErrorBound:
+        """The loosest of its channels' bounds: what holds for the variable as a whole."""
+        return max(self.bounds, key=lambda b: b.value)  # a lossless bound has the value 0
+
+    def mask(self, channel: int) -> int:
+        """The static mask of one of its channels."""
+        return self.masks[channel if len(self.masks) > 1 else 0]
+
+    def problem(self) -> str:
+        """What is wrong with it; empty if nothing is."""
+        try:
+            dtype_code(np.dtype(self.dtype))
+        except (TypeError, UnsupportedDtypeError):
+            return f"the dtype {self.dtype!r}"
+        if len(set(self.dims)) != len(self.dims) or any(not 0 < n < _MOST for n in self.channel_shape):
+            return f"the dimensions {self.dims} with sizes {self.channel_shape}"
+        if len(self.bounds) not in (1, self.channels) or len(self.masks) not in (1, self.channels):
+            return f"{len(self.bounds)} bounds and {len(self.masks)} masks for {self.channels} channels"
+        if any(b.kind is BoundKind.RANGE_RELATIVE for b in self.bounds):
+            return "a bound that is relative to a range and not resolved"
+        return "" if "/" not in self.refinement else f"the refinement {self.refinement!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlace:
+    """A block: its first time and how many there are."""
+
+    first: int
+    length: int
+
+
+@dataclass(frozen=True)
+class CubeHeader:
+    """A cube.
+
+    Attributes
+    ----------
+    time : str
+        Name of the time dimension; empty: there is none.
+    rows, columns : str
+        Names of the horizontal dimensions.
+    shape : tuple of int
+        Sizes of rows and columns.
+    tile : tuple of int
+        Largest sizes of a tile.
+    blocks : tuple of (length, count)
+        Lengths of the blocks, runs of equal ones together.
+    time_stride : int
+        See `latentzarr.cube.times`.
+    model : str
+        Digest of the model of the refinement.
+    basis : str
+        Digest of the latents' model; empty: there are no latents.
+    variables : tuple of CubeVariable
+    version : int
+
+    Invariants, checked at construction: sizes are positive and tiles no larger than the grid; blocks have 1 to 64 times;
+    names are unique; every variable has the horizontal dimensions and is sound.
+
+    Raises
+    ------
+    StoreError
+        If an invariant does not hold.
+    """
+
+    time: str
+    rows: str
+    columns: str
+    shape: tuple[int, int]
+    tile: tuple[int, int]
+    blocks: tuple[tuple[int, int], ...]
+    time_stride: int
+    model: str
+    basis: str
+    variables: tuple[CubeVariable, ...]
+    version: int = field(default=CUBE_VERSION)
+
+    def __post_init__(self) -> None:
+        problem = self._problem()
+        if problem:
+            raise StoreError(f"the cube's header has {problem}; the store was damaged, or written by something else")
+
+    def _problem(self) -> str:
+        if any(not 0 < t <= n < _MOST for t, n in zip(self.tile, self.shape, strict=True)):
+            return f"tiles of {self.tile} on a grid of {self.shape}"
+        if any(not 1 <= length <= LONGEST_BLOCK or not 0 < count < _MOST for length, count in self.blocks):
+            return f"the blocks {self.blocks}"
+        if self.time_stride not in (0, 1, 2, 4, 8, 16, 32):
+            return f"a time stride of {self.time_stride}"
+        names = [v.name for v in self.variables]
+        if len(set(names)) != len(names) or not names:
+            return f"the variables {names}"
+        for v in self.variables:
+            rest = [d for d in v.dims if d not in (self.time, self.rows, self.columns)]
+            if not {self.rows, self.columns} <= set(v.dims) or len(rest) != len(v.channel_shape):
+                return f"a variable {v.name} of dimensions {v.dims}"
+            if v.problem():
+                return f"a variable {v.name} with {v.problem()}"
+        return ""
+
+    @property
+    def times(self) -> int:
+        """Number of times; 1 where there is no time dimension."""
+        return sum(length * count for length, count in self.blocks)
+
+    @cached_property
+    def first_channel(self) -> dict[str, int]:
+        """By variable, its first channel in the channel table."""
+        found, at = {}, 0
+        for v in self.variables:
+            found[v.name] = at
+            at += v.channels
+        return found
+
+    @property
+    def channels(self) -> int:
+        """Channels of all variables."""
+        return sum(v.channels for v in self.variables)
+
+    def variable(self, name: str) -> CubeVariable:
+        """A variable by name."""
+        return next(v for v in self.variables if v.name == name)
+
+    def block_of(self, time: int) -> tuple[int, BlockPlace]:
+        """Index and place of the block that holds a time."""
+        first = index = 0
+        for length, count in self.blocks:
+            if time < first + length * count:
+                at = (time - first) // length
+                return index + at, BlockPlace(first + at * length, length)
+            first, index = first + length * count, index + count
+        raise InvalidConfigError(f"time {time} of a cube with {self.times}")
+
+    def with_block(self, length: int) -> CubeHeader:
+        """With a block more."""
+        *before, (last, count) = self.blocks or ((length, 0),)
+        more = ((last, count + 1),) if last == length else ((last, count), (length, 1))
+        return replace(self, blocks=(*before, *more))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Number of tiles along rows and columns."""
+        return -(-self.shape[0] // self.tile[0]), -(-self.shape[1] // self.tile[1])
+
+    def tile_slices(self, tile: tuple[int, int]) -> tuple[slice, slice]:
+        """Rows and columns of a tile."""
+        starts = [i * size for i, size in zip(tile, self.tile, strict=True)]
+        stops = [min(s + size, n) for s, size, n in zip(starts, self.tile, self.shape, strict=True)]
+        return slice(starts[0], stops[0]), slice(starts[1], stops[1])
+
+    def to_text(self) -> str:
+        """JSON, as it stands in the attribute."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> CubeHeader:
+        """Read what `to_text` wrote.
+
+        Raises
+        ------
+        StoreError
+            If it is no header, of a later version, or an invariant does not hold.
+        """
+        try:
+            data = json.loads(text)
+            version = int(data["version"])
+            if version > CUBE_VERSION:
+                raise StoreError(
+                    f"the cube has format version {version}, this package reads up to {CUBE_VERSION}; install a newer latentzarr"
+                )
+            variables = tuple(_variable(v) for v in data["variables"])
+            pairs = {name: _pair(data[name]) for name in ("shape", "tile")}
+            blocks = tuple(_pair(b) for b in data["blocks"])
+            names = {name: str(data[name]) for name in ("time", "rows", "columns", "model", "basis")}
+            return cls(
+                **names, **pairs, blocks=blocks, time_stride=int(data["time_stride"]), variables=variables, version=version
+            )
+        except (ValueError, KeyError, TypeError, InvalidBoundError, RecursionError) as error:
+            raise StoreError(f"the group attribute {CUBE!r} is no header of a cube: {error!r}") from error
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    first, second = values
+    return int(first), int(second)
+
+
+def _variable(data: dict[str, Any]) -> CubeVariable:
+    bounds = tuple(ErrorBound(BoundKind(b["kind"]), b["value"], bool(b["zeros"])) for b in data["bounds"])
+    return CubeVariable(
+        str(data["name"]),
+        tuple(str(d) for d in data["dims"]),
+        tuple(int(n) for n in data["channel_shape"]),
+        str(data["dtype"]),
+        dict(data["attributes"]),
+        dict(data["encoding"]),
+        str(data["words"]),
+        bounds,
+        str(data["refinement"]),
+        tuple(int(m) for m in data["masks"]),
+        float(data["largest_error"]),
+        float(data["rmse"]),
+    )
+
+
+def header_of(attributes: Mapping[str, Any]) -> CubeHeader | None:
+    """The header among a group's attributes, or None."""
+    text = attributes.get(CUBE)
+    return None if text is None else CubeHeader.from_text(str(text))

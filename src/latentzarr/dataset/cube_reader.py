@@ -1,0 +1,201 @@
+"""Read fields of a cube: find the bundles, decode what is asked for and what that looks at, remember a bounded amount of it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from latentzarr.bitstream.planes import encode_planes
+from latentzarr.codec.chunk import decode_chunk
+from latentzarr.codec.runtime import working
+from latentzarr.cube.block import BlockCoder, Key
+from latentzarr.cube.bundle import read_bundle
+from latentzarr.cube.field import DecodedField, FieldSpec
+from latentzarr.cube.synthesis import LIMIT
+from latentzarr.cube.table import ReferenceTable, read_table
+from latentzarr.dataset.cube_header import BlockPlace, CubeHeader, CubeVariable, header_of
+from latentzarr.dataset.cube_layout import read_blob, read_bundle_at, read_masks, refinement_array
+from latentzarr.errors import StoreError
+from latentzarr.mask import Plane
+from latentzarr.models.store import find_model
+from latentzarr.scaling import FRACTION
+
+__all__ = ["CACHE_BYTES", "CubeReader", "FieldCache", "spec_of", "static_fields"]
+
+CACHE_BYTES = 256 * 2**20
+Tile = tuple[int, int]
+
+
+class FieldCache:
+    """Decoded fields, the longest unused given up first where they would take more than ``limit`` bytes."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self.limit = limit
+        self.held = 0
+        self._fields: OrderedDict[tuple[int, Tile, Key], DecodedField] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def some(self, block: int, tile: Tile, keys: Iterable[Key]) -> dict[Key, DecodedField]:
+        """Those of some fields of a block that are held."""
+        with self._lock:
+            found = {}
+            for key in keys:
+                place = (block, tile, key)
+                if place in self._fields:
+                    self._fields.move_to_end(place)
+                    found[key] = self._fields[place]
+            return found
+
+    def add(self, block: int, tile: Tile, fields: Mapping[Key, DecodedField]) -> None:
+        """Hold some fields."""
+        with self._lock:
+            for key, field in fields.items():
+                place = (block, tile, key)
+                if place not in self._fields:
+                    self._fields[place] = field
+                    self.held += _bytes(field)
+            while self.held > self.limit and self._fields:
+                _, dropped = self._fields.popitem(last=False)
+                self.held -= _bytes(dropped)
+
+
+def _bytes(field: DecodedField) -> int:
+    return int(field.values.nbytes + field.nominal.nbytes + field.activity.nbytes)
+
+
+def spec_of(
+    header: CubeHeader, variable: CubeVariable, channel: int, table: ReferenceTable, where: tuple[slice, slice], mask: bytes
+) -> FieldSpec:
+    """What is the same for all fields of a channel in a tile."""
+    at = header.first_channel[variable.name] + channel
+    shape = (where[0].stop - where[0].start, where[1].stop - where[1].start)
+    fill = variable.encoding.get("_FillValue")
+    dtype = np.dtype(variable.dtype)
+    kept = fill if fill is not None and dtype.kind in "iu" else None
+    return FieldSpec(shape, dtype, variable.bound(channel), float(table.origin[at]), float(table.step[at]), mask, kept)
+
+
+def mask_section(mask: npt.NDArray[np.uint8]) -> bytes:
+    """A static mask as the mask section of a field."""
+    return bytes([Plane.NAN]) + encode_planes(mask[None, None])
+
+
+def static_fields(blob: bytes, header: CubeHeader, table: ReferenceTable, model: Any) -> dict[int, npt.NDArray[np.int32]]:
+    """The static fields of a cube on their channels' nominal lattices, whole grids."""
+    found: dict[int, npt.NDArray[np.int32]] = {}
+    for channel, frame in enumerate(read_bundle(blob, header.channels)):
+        if frame:
+            values = decode_chunk(frame, header.shape, np.dtype(np.float32), model).astype(np.float64)
+            on = np.floor((values - table.origin[channel]) / table.step[channel] * FRACTION + 0.5)
+            found[channel] = np.clip(np.nan_to_num(on, nan=0.0), -LIMIT, LIMIT).astype(np.int32)
+    return found
+
+
+class CubeReader:
+    """An opened cube.
+
+    Parameters
+    ----------
+    group : zarr.Group
+    cache_bytes : int
+        How much of what was decoded is held.
+
+    Raises
+    ------
+    StoreError
+        If the group is no cube.
+    """
+
+    def __init__(self, group: zarr.Group, cache_bytes: int = CACHE_BYTES) -> None:
+        header = header_of(group.attrs.asdict())
+        if header is None:
+            raise StoreError("this group is no latent cube", place=str(group.store_path))
+        self.group, self.header = group, header
+        self.cache = FieldCache(cache_bytes)
+        self._coders: dict[Tile, BlockCoder] = {}
+        self._locks: dict[tuple[int, Tile], threading.Lock] = {}
+        self._lock = threading.Lock()
+        self._arrays: dict[str, zarr.Array[Any]] = {}
+
+    @cached_property
+    def table(self) -> ReferenceTable:
+        """The skeleton."""
+        table = read_table(read_blob(self.group, "references"))
+        if table.channels != self.header.channels or table.factor.size not in (0, self.header.shape[0]):
+            raise StoreError(f"a reference table of {table.channels} channels for a cube of {self.header.channels}")
+        return table
+
+    @cached_property
+    def _statics(self) -> dict[int, npt.NDArray[np.int32]]:
+        return static_fields(read_blob(self.group, "statics"), self.header, self.table, find_model(self.header.model))
+
+    @cached_property
+    def places(self) -> list[tuple[CubeVariable, int]]:
+        """Variable and own channel of each channel."""
+        return [(v, c) for v in self.header.variables for c in range(v.channels)]
+
+    def coder(self, tile: Tile) -> BlockCoder:
+        """What codes the blocks of a tile."""
+        with self._lock:
+            if tile not in self._coders:
+                self._coders[tile] = self._make_coder(tile)
+            return self._coders[tile]
+
+    def _make_coder(self, tile: Tile) -> BlockCoder:
+        where, table = self.header.tile_slices(tile), self.table
+        whole = where[1] == slice(0, self.header.shape[1])
+        here = replace(
+            table, factor=table.factor[where[0]] if table.factor.size else table.factor, periodic=table.periodic * np.uint8(whole)
+        )
+        sections: dict[int, bytes] = {-1: b""}
+        specs = []
+        for variable, channel in self.places:
+            index = variable.mask(channel)
+            if index not in sections:
+                sections[index] = mask_section(read_masks(self.group, index, where))
+            specs.append(spec_of(self.header, variable, channel, table, where, sections[index]))
+        statics = {c: np.ascontiguousarray(field[where]) for c, field in self._statics.items()}
+        names = [f"{v.name}[{c}]" for v, c in self.places]
+        return BlockCoder(here, specs, names, self.header.time_stride, find_model(self.header.model), statics)
+
+    def fields(self, block: int, place: BlockPlace, tile: Tile, wanted: Iterable[Key]) -> dict[Key, DecodedField]:
+        """Fields of a block, by time in the block and channel; decodes them and what they look at, unless it is held."""
+        keys = list(wanted)
+        known = self.cache.some(block, tile, keys)
+        if len(known) == len(keys):
+            return known
+        with self._lock:
+            lock = self._locks.setdefault((block, tile), threading.Lock())
+        with lock, working():  # what one reader decodes, the next one finds
+            coder = self.coder(tile)
+            everything = [(t, c) for t in range(place.length) for c in range(self.header.channels)]
+            held = self.cache.some(block, tile, everything)
+            bundles: dict[tuple[int, str], tuple[bytes, ...]] = {}
+
+            def frame(time: int, channel: int) -> bytes:
+                variable, own = self.places[channel]
+                key = time, variable.name
+                if key not in bundles:
+                    array = self._refinement(variable)
+                    bundles[key] = read_bundle_at(array, place.first + time, tile, variable.channels)
+                return bundles[key][own]
+
+            found = coder.decode(place.length, keys, frame, None, held)
+            self.cache.add(block, tile, found)
+        return {key: found[key] for key in keys}
+
+    def _refinement(self, variable: CubeVariable) -> zarr.Array[Any]:
+        if variable.name not in self._arrays:
+            self._arrays[variable.name] = refinement_array(self.group, variable)
+        return self._arrays[variable.name]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (CubeReader, (self.group, self.cache.limit))
