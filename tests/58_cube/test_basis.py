@@ -1,5 +1,7 @@
 """The joint base: whole numbers in, whole numbers out, the same for any subset of channels, close to the field."""
 
+import json
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -175,7 +177,7 @@ def test_one_time_alone() -> None:
 
 
 def test_same_bytes_same_digest(fitted) -> None:
-    basis, fields = fitted
+    basis, _ = fitted
     again = read_basis(basis.blob, expected=basis.digest)
     assert again == basis
     assert again.channels == basis.channels
@@ -216,8 +218,6 @@ def test_hostile_arrays_are_refused(fitted, name: str, change) -> None:
     blob = fitted[0].blob
     arrays = safetensors.numpy.load(blob)
     size = int.from_bytes(blob[:8], "little")
-    import json
-
     metadata = json.loads(blob[8 : 8 + size])["__metadata__"]
     arrays[name] = np.ascontiguousarray(change(arrays[name]))
     with pytest.raises(UntrustedModelError):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from latentzarr.cube.arrays import LATENT_TOP, MODE_BITS, BasisArrays, BlockLatents
 from latentzarr.cube.lapped import WEIGHT_BITS, to_patches
+from latentzarr.cube.time_split import at_times
 from latentzarr.errors import InvalidConfigError
 
 __all__ = ["ROUNDING", "analyse", "quantised", "spatial_modes"]
@@ -57,8 +58,7 @@ def analyse(arrays: BasisArrays, fields: Floats, present: tuple[int, ...], *, ex
     time_modes = arrays.time_modes.astype(np.float64) * 2.0**-MODE_BITS
     k, j = arrays.common_index.T
     common = quantised(np.einsum("it,tip->ip", time_modes[j], components[:, k], optimize=True), arrays.step_size)
-    known = np.zeros((block, arrays.common_rows.shape[1], flat.shape[2]))
-    np.add.at(known, (slice(None), k), time_modes[j].T[:, :, None] * common * arrays.step_size)
+    known = at_times(common * arrays.step_size, arrays.common_index, time_modes, arrays.common_rows.shape[1])
     rest = flat - (arrays.common_rows[rows].astype(np.float64) * _ONE) @ known[:times]
     specific = np.zeros((times, arrays.specific_slice(arrays.groups - 1).stop, flat.shape[2]), np.int32)
     owner = np.repeat(arrays.group[list(there)], arrays.kept[list(there)])

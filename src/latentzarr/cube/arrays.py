@@ -152,7 +152,7 @@ class BasisArrays:
         return slice(start, start + kept), slice(within, within + kept)
 
 
-def _require(holds: bool, otherwise: str) -> None:  # noqa: FBT001
+def _require(holds: bool, otherwise: str) -> None:
     if not holds:
         raise UntrustedModelError(f"a base that cannot be meant: {otherwise}")
 

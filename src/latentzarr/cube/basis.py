@@ -1,9 +1,9 @@
 """The joint base of a cube: integer latents to fields of all channels, a linear map in whole numbers from end to end.
 
-A field of a channel is cut into lapped patches, patches are turned by a spatial basis that all channels share, and what remains of
-all channels at one place is a vector that the joint basis spans. Its coordinates in time are written as a *common* latent of the
-whole block (the slow modes of each component) and a *specific* latent for each time and group of channels. Decoding one channel
-at one time reads the common latents and one slice of the specific ones, and multiplies only its own rows of the basis.
+A field of a channel is cut into lapped patches, patches are turned by a spatial basis that all channels share, and what is left
+of all channels at one place is a vector that the joint basis spans. Its coordinates in time are written as a *common* latent of the
+whole block (the slow modes of each component) and a *specific* latent for each time and group of channels. Decoding one
+channel at one time reads the common latents and one slice of the specific ones, and multiplies only its own rows of the basis.
 """
 
 from __future__ import annotations

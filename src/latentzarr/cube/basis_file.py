@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -68,8 +69,9 @@ def read_basis(blob: bytes, expected: str | None = None) -> JointBasis:
         raise UntrustedModelError(f"the base's arrays are not those of {_FORMAT}: {', '.join(sorted(set(found) ^ wanted)[:4])}")
     if any(a.ndim != 2 for n, a in found.items() if "rows" in n) or any(a.ndim < 1 for a in found.values()):
         raise UntrustedModelError("an array of the base has the wrong number of dimensions")
-    per_group = {name: tuple(found[f"{name}.{g}"] for g in range(groups)) for name in _PER_GROUP}
-    arrays = BasisArrays(**{n: found[n] for n in _SINGLE}, **per_group)
+    per_group: dict[str, Any] = {name: tuple(found[f"{name}.{g}"] for g in range(groups)) for name in _PER_GROUP}
+    single: dict[str, Any] = {n: found[n] for n in _SINGLE}
+    arrays = BasisArrays(**single, **per_group)
     return JointBasis(digest, blob, channels, arrays, quality, periodic, exact)
 
 

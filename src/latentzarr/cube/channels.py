@@ -71,10 +71,10 @@ class Channel:
 
     def __post_init__(self) -> None:
         texts = (self.variable, self.standard_name, self.units)
-        if not self.variable or any(not isinstance(t, str) or len(t) > _MAX_TEXT for t in texts):
+        if not self.variable or any(len(t) > _MAX_TEXT for t in texts):
             raise InvalidConfigError(f"a channel has a name, and texts of at most {_MAX_TEXT} characters, got {texts!r:.300}")
         numbers = (self.level, self.mean, self.std)
-        if any(not isinstance(x, (int, float)) or isinstance(x, bool) or not math.isfinite(x) for x in numbers) or self.std <= 0:
+        if not all(map(math.isfinite, numbers)) or self.std <= 0:
             raise InvalidConfigError(f"level, mean and std of {self.name} are finite and std is positive, got {numbers}")
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from latentzarr.cube.basis_file import build_basis
 from latentzarr.cube.channels import ChannelTable
 from latentzarr.cube.klt import principal
 from latentzarr.cube.lapped import WEIGHT_BITS, edge_turn, to_patches
-from latentzarr.cube.time_split import cosine_modes, modes_in_common, water_level
+from latentzarr.cube.time_split import at_times, cosine_modes, modes_in_common, water_level
 from latentzarr.errors import InvalidConfigError
 
 __all__ = ["fit_basis"]
@@ -202,13 +202,12 @@ def _left(parts: Floats, flat: Singles, joint: Floats, index: npt.NDArray[np.int
     latents = np.einsum("it,tip->ip", time_modes[j], parts[:, k], optimize=True)
     if step:
         latents = quantised(latents, step) * step
-    known = np.zeros(parts.shape)
-    np.add.at(known, (slice(None), k), time_modes[j].T[:, :, None] * latents)
+    known = at_times(latents, index, time_modes, parts.shape[1])
     left: Singles = flat - np.matmul(joint.astype(np.float32), known.astype(np.float32))
     return left
 
 
-def _met(error, step: float, quality: float) -> float:  # type: ignore[no-untyped-def]
+def _met(error: Callable[[float], float], step: float, quality: float) -> float:
     """The step at which ``error`` is ``quality``: secant steps on logarithms."""
     slope, before = 1.4, None
     for _ in range(_TRIALS):
@@ -229,5 +228,5 @@ def _whole(values: Floats, bits: int) -> npt.NDArray[np.int16]:
 def _step(step: float) -> npt.NDArray[np.int32]:
     """The step as a whole number of 15 bits and a shift."""
     mantissa, exponent = np.frexp(step)
-    whole = int(round(float(mantissa) * 2**15))
+    whole = round(float(mantissa) * 2**15)
     return np.array([whole // 2, 14 - exponent] if whole == 2**15 else [whole, 15 - exponent], np.int32)

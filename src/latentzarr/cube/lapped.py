@@ -98,8 +98,6 @@ def _turn_edges(fields: Floats, matrix: Floats, *, axis: int, wrap: bool, shift:
     if shift is not None:
         runs = rounded_shift(runs, shift)
     turned = runs.reshape(rolled.shape)
-    if wrap:
-        turned = np.roll(turned, half, -1)
-    else:
-        turned = np.concatenate([moved[..., :half], turned, moved[..., length - half :]], -1)
-    return np.ascontiguousarray(np.moveaxis(turned, -1, axis))
+    ends = [moved[..., :half], turned, moved[..., length - half :]]
+    whole = np.roll(turned, half, -1) if wrap else np.concatenate(ends, -1)
+    return np.ascontiguousarray(np.moveaxis(whole, -1, axis))

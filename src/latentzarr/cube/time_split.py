@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["cosine_modes", "modes_in_common", "water_level"]
+__all__ = ["at_times", "cosine_modes", "modes_in_common", "water_level"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,3 +67,25 @@ def water_level(spectrum: Floats, access: float, allowed: float) -> float:
         else:
             high = level
     return level
+
+
+def at_times(common: Floats, index: npt.NDArray[np.integer], modes: Floats, components: int) -> Floats:
+    """Components at all times of a block from its common latents.
+
+    Parameters
+    ----------
+    common : float64 array, shape (Kc, places)
+    index : int array, shape (Kc, 2)
+        Component and mode of each.
+    modes : float64 array, shape (block, block)
+        Rows are modes.
+    components : int
+
+    Returns
+    -------
+    float64 array, shape (block, components, places)
+    """
+    found = np.zeros((modes.shape[1], components, common.shape[1]))
+    for time, sums in enumerate(found):
+        np.add.at(sums, index[:, 0], modes[index[:, 1], time][:, None] * common)
+    return found
