@@ -1,0 +1,107 @@
+"""Fields to integer latents: projection on the base, or least squares where channels are missing; floating point, free to change.
+
+The common latents are found first; the specific ones code what they leave, so that errors of one are mended by the other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from latentzarr.cube.arrays import LATENT_TOP, MODE_BITS, BasisArrays, BlockLatents
+from latentzarr.cube.lapped import WEIGHT_BITS, to_patches
+from latentzarr.cube.time_split import at_times
+from latentzarr.errors import InvalidConfigError
+
+__all__ = ["ROUNDING", "analyse", "quantised", "spatial_modes"]
+
+Floats = npt.NDArray[np.float64]
+Int16 = npt.NDArray[np.int16]
+Int32 = npt.NDArray[np.int32]
+
+ROUNDING = 0.38
+"""A latent is its magnitude in quanta plus this, floored: a dead zone a little wider than the other intervals."""
+_ONE = 2.0**-WEIGHT_BITS
+
+
+def analyse(arrays: BasisArrays, fields: Floats, present: tuple[int, ...], *, exact: bool, periodic: bool) -> BlockLatents:
+    """The latents of a block.
+
+    Parameters
+    ----------
+    fields : float64 array, shape (times, channels, rows, columns)
+        1 to ``block`` times; channels that are not present may hold anything.
+    present : tuple of int
+    exact : bool
+        Whether the columns of the rows are orthonormal, as they are for the channels of a fit.
+    periodic : bool
+
+    Raises
+    ------
+    InvalidConfigError
+        If shapes or channels are not of this base, none is present, or a value of one that is present is not finite.
+    """
+    times, block = len(fields), len(arrays.time_modes)
+    if fields.ndim != 4 or fields.shape[1] != len(arrays.kept) or not 1 <= times <= block:
+        raise InvalidConfigError(f"a block has 1 to {block} times of {len(arrays.kept)} channels, got {fields.shape}")
+    there = tuple(sorted(set(present)))
+    if not there or there[0] < 0 or there[-1] >= len(arrays.kept):
+        raise InvalidConfigError(f"the channels present are among 0 to {len(arrays.kept) - 1} and at least one, got {present}")
+    modes = spatial_modes(arrays, fields, there, periodic=periodic)
+    grid = modes.shape[2:]
+    flat = modes.reshape(times, modes.shape[1], -1)
+    padded = np.concatenate([flat, np.repeat(flat[-1:], block - times, 0)])
+    rows = _rows_present(arrays, there)
+    exact = exact and len(there) == len(arrays.kept)
+    noise = arrays.step_size**2 / 12
+    components = _project(arrays.common_rows[rows], padded, arrays.common_variance, noise, exact=exact)
+    time_modes = arrays.time_modes.astype(np.float64) * 2.0**-MODE_BITS
+    k, j = arrays.common_index.T
+    common = quantised(np.einsum("it,tip->ip", time_modes[j], components[:, k], optimize=True), arrays.step_size)
+    known = at_times(common * arrays.step_size, arrays.common_index, time_modes, arrays.common_rows.shape[1])
+    rest = flat - (arrays.common_rows[rows].astype(np.float64) * _ONE) @ known[:times]
+    specific = np.zeros((times, arrays.specific_slice(arrays.groups - 1).stop, flat.shape[2]), np.int32)
+    owner = np.repeat(arrays.group[list(there)], arrays.kept[list(there)])
+    for group, (part, variance) in enumerate(zip(arrays.specific_rows, arrays.specific_variance, strict=True)):
+        inside = owner == group
+        if inside.any():
+            mine = part[_rows_present(arrays, there, group)]
+            found = _project(mine, rest[:, inside], variance, noise, exact=exact)
+            specific[:, arrays.specific_slice(group)] = quantised(found, arrays.step_size)
+    return BlockLatents(common.reshape(-1, *grid), specific.reshape(times, -1, *grid), there)
+
+
+def quantised(values: Floats, step: float) -> Int32:
+    """Whole numbers of ``step``, towards zero a little more often than away."""
+    whole = np.minimum(np.floor(np.abs(values) / step + ROUNDING), LATENT_TOP)
+    return (np.sign(values) * whole).astype(np.int32)
+
+
+def spatial_modes(arrays: BasisArrays, fields: Floats, channels: tuple[int, ...], *, periodic: bool) -> Floats:
+    """Normalised fields in the modes of their channels: shape (times, sum of kept, y, x)."""
+    turn, spatial = arrays.turn.astype(np.float64) * _ONE, arrays.spatial.astype(np.float64) * _ONE
+    found = []
+    for channel in channels:
+        anomaly = (np.asarray(fields[:, channel], np.float64) - arrays.mean[channel]) / arrays.scale[channel]
+        if not np.isfinite(anomaly).all():
+            raise InvalidConfigError(f"channel {channel} holds values that are not finite; fill them first or leave it out")
+        patches = to_patches(anomaly, turn, periodic=periodic)
+        found.append(np.einsum("ms,tmyx->tsyx", spatial[:, : int(arrays.kept[channel])], patches, optimize=True))
+    return np.concatenate(found, 1)
+
+
+def _rows_present(arrays: BasisArrays, there: tuple[int, ...], group: int | None = None) -> npt.NDArray[np.intp]:
+    """Indices of the rows of the channels that are there: of the common part, or within a group's part."""
+    owner = np.repeat(np.arange(len(arrays.kept)), arrays.kept)
+    if group is not None:
+        owner = owner[arrays.group[owner] == group]
+    return np.flatnonzero(np.isin(owner, there))
+
+
+def _project(rows: Int16, values: Floats, variance: Floats, noise: float, *, exact: bool) -> Floats:
+    """Components of values (times, rows, places): by transposing where the columns are orthonormal, else most likely ones."""
+    weights = rows.astype(np.float64) * _ONE
+    if exact:
+        return np.asarray(weights.T @ values)
+    normal = weights.T @ weights + np.diag(noise / variance)
+    return np.asarray(np.linalg.solve(normal, weights.T) @ values)
