@@ -1,4 +1,4 @@
-"""Make the reference field of a channel: a sum of decoded fields with integer weights, at the stride of the pass that looks at it.
+"""Make the reference field of a channel: a sum of decoded fields with integer weights, at the stride of a pass.
 
 All sums are of whole numbers below 2**53 carried in float64, so they are exact in any order, on any machine.
 `docs/reference/cube.md`, section 6.

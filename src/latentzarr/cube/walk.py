@@ -1,7 +1,7 @@
 """The coarse-to-fine walk over one field that looks at a reference field, made anew for every stride.
 
-The passes, the network and the tables are those of a chunk's second slice (`latentzarr.codec.hierarchy`); what stands in the place
-of the slice before it is the reference.
+The passes, the network and the tables are those of a chunk's second slice (`latentzarr.codec.hierarchy`); what stands in the
+place of the slice before it is the reference.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A cube as xarray sees it: variables that look like the originals and decode what a selection needs, or the latents as they lie."""
+"""A cube as xarray sees it: variables that look like the originals and decode what a selection needs."""
 
 from __future__ import annotations
 

@@ -250,12 +250,11 @@ class CubeHeader:
                     f"the cube has format version {version}, this package reads up to {CUBE_VERSION}; install a newer latentzarr"
                 )
             variables = tuple(_variable(v) for v in data["variables"])
-            pairs = {name: _pair(data[name]) for name in ("shape", "tile")}
+            time, rows, columns, model, basis = (str(data[name]) for name in ("time", "rows", "columns", "model", "basis"))
+            shape, tile = _pair(data["shape"]), _pair(data["tile"])
             blocks = tuple(_pair(b) for b in data["blocks"])
-            names = {name: str(data[name]) for name in ("time", "rows", "columns", "model", "basis")}
-            return cls(
-                **names, **pairs, blocks=blocks, time_stride=int(data["time_stride"]), variables=variables, version=version
-            )
+            stride = int(data["time_stride"])
+            return cls(time, rows, columns, shape, tile, blocks, stride, model, basis, variables, version)
         except (ValueError, KeyError, TypeError, InvalidBoundError, RecursionError) as error:
             raise StoreError(f"the group attribute {CUBE!r} is no header of a cube: {error!r}") from error
 

@@ -1,85 +1,31 @@
-"""Look at a data set before it becomes a cube: which variables belong to it, their channels, bounds, statistics and samples."""
+"""Plan a cube: which variables of a data set belong to it, their channels and bounds, its blocks and tiles."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from latentzarr.bitstream.frame import dtype_code
 from latentzarr.bounds import BoundKind, ErrorBound, parse_bound
-from latentzarr.dataset.cube_header import CubeVariable
+from latentzarr.cube.times import LONGEST_BLOCK
+from latentzarr.dataset.cube_header import CubeHeader, CubeVariable
+from latentzarr.dataset.cube_survey import Dimensions, Survey, channel_shape, static_masks, survey
+from latentzarr.dataset.tasks import cf_encoding
 from latentzarr.errors import InvalidBoundError, InvalidConfigError, VariableNotFoundError
+from latentzarr.models.weights import Model
 
-__all__ = ["CubeBounds", "Dimensions", "Survey", "channel_fields", "cube_variables", "dimensions_of", "survey"]
+__all__ = ["CubeBounds", "cube_variables", "planned_header", "resolved_bounds"]
 
 CubeBounds = Mapping[str, Any]
 """By variable: a bound as `latentzarr.parse_bound` reads it, ``"2 % of level range"``, or one number for each level."""
 
 _LEVEL_WORDS = "of level range"
-_TIMES = ("time", "valid_time", "t")
 _LARGEST_TILE = 2**18
-
-
-@dataclass(frozen=True, slots=True)
-class Dimensions:
-    """Names of the dimensions that all variables of a cube share; ``time`` is empty where there is none."""
-
-    time: str
-    rows: str
-    columns: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Survey:
-    """What was seen of the channels.
-
-    Attributes
-    ----------
-    low, high, mean : float64 arrays, shape (channels,)
-        Over the finite values seen; nan where there are none.
-    missing : uint8 array, shape (channels, rows, columns)
-        1 where a value was missing at all times seen, if it was missing nowhere else; else all 0.
-    """
-
-    low: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]
-    mean: npt.NDArray[np.float64]
-    missing: npt.NDArray[np.uint8]
-
-
-def dimensions_of(ds: xr.Dataset, names: Sequence[str], time_dim: str | None = None) -> Dimensions:
-    """The dimensions of a cube of some variables: the last two they all end with, and the time.
-
-    Raises
-    ------
-    InvalidConfigError
-        If the variables do not lie on one grid, or there is no such time.
-    """
-    ends = {tuple(str(d) for d in ds[name].dims[-2:]) for name in names}
-    if len(ends) != 1 or len(next(iter(ends))) != 2:
-        raise InvalidConfigError(
-            f"the variables of a cube end with the same two dimensions (rows, columns); these end with {sorted(map(str, ends))}. "
-            "Transpose them, or write a cube for each grid (group=...)"
-        )
-    rows, columns = next(iter(ends))
-    leading = [str(d) for name in names for d in ds[name].dims[:-2]]
-    dates = [d for d in leading if d in ds.coords and np.issubdtype(ds[d].dtype, np.datetime64)]
-    named = [d for d in leading if d in _TIMES]
-    time = time_dim or (dates or named or [""])[0]
-    without = [name for name in names if time and time not in ds[name].dims]
-    if without:
-        raise InvalidConfigError(
-            f"it has no dimension {time!r}, which other variables of the cube have; leave it out (it is then stored exactly) "
-            "or write it to a cube of its own (group=...)",
-            place=without[0],
-        )
-    return Dimensions(time, rows, columns)
 
 
 def cube_variables(ds: xr.Dataset, bounds: CubeBounds) -> list[str]:
@@ -98,53 +44,6 @@ def cube_variables(ds: xr.Dataset, bounds: CubeBounds) -> list[str]:
     for name in chosen:
         dtype_code(ds[name].dtype)
     return chosen
-
-
-def channel_shape(variable: xr.Variable, dims: Dimensions) -> tuple[int, ...]:
-    """Sizes of the dimensions that are neither time nor horizontal."""
-    return tuple(n for d, n in zip(variable.dims, variable.shape, strict=True) if d not in (dims.time, dims.rows, dims.columns))
-
-
-def channel_fields(variable: xr.Variable, dims: Dimensions, times: slice) -> npt.NDArray[Any]:
-    """Values of some times (all there is where there is no time), shape (times, channels, rows, columns), native byte order."""
-    part = variable.isel({dims.time: times}) if dims.time in variable.dims else variable
-    rest = [d for d in part.dims if d not in (dims.time, dims.rows, dims.columns)]
-    front = [dims.time] if dims.time in part.dims else []
-    values = np.asarray(part.transpose(*front, *rest, dims.rows, dims.columns).values)
-    values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    rows, columns = values.shape[-2:]
-    channels = math.prod(values.shape[len(front) : -2])
-    count = values.shape[0] if front else 1
-    return values.reshape(count, channels, rows, columns)
-
-
-def survey(ds: xr.Dataset, names: Sequence[str], dims: Dimensions, times: Sequence[slice]) -> Survey:
-    """Look at all channels at some times."""
-    low: list[npt.NDArray[np.float64]] = []
-    high, mean, missing = list(low), list(low), []
-    for name in names:
-        found = [_stats(channel_fields(ds.variables[name], dims, t)) for t in times]
-        count = sum(f[3] for f in found)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean.append(sum(f[2] for f in found) / count)
-        low.append(np.min([f[0] for f in found], 0))
-        high.append(np.max([f[1] for f in found], 0))
-        always = np.logical_and.reduce([f[4] for f in found])
-        ever = np.logical_or.reduce([f[5] for f in found])
-        same = (always == ever).all((-1, -2), keepdims=True)
-        missing.append((always & same).astype(np.uint8))
-    return Survey(*(np.concatenate(parts) for parts in (low, high, mean, missing)))
-
-
-def _stats(values: npt.NDArray[Any]) -> tuple[Any, ...]:
-    """Minimum, maximum, sum and count of the finite values of each channel; where values are always, ever missing."""
-    finite = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
-    x = values.astype(np.float64)
-    axes = (0, 2, 3)
-    low = np.where(finite, x, np.inf).min(axes)
-    high = np.where(finite, x, -np.inf).max(axes)
-    nan = np.isnan(x)
-    return low, high, np.where(finite, x, 0.0).sum(axes), finite.sum(axes), nan.all(0), nan.any(0)
 
 
 def resolved_bounds(name: str, asked: Any, variable: xr.Variable, low: Any, high: Any) -> tuple[tuple[ErrorBound, ...], str]:
@@ -216,10 +115,58 @@ def default_tile(rows: int, columns: int) -> tuple[int, int]:
     return -(-rows // down), -(-columns // across)
 
 
-def runs_of_times(times: int, length: int, most: int) -> Iterator[slice]:
-    """Up to ``most`` runs of consecutive times, spread over all."""
-    length = min(length, times)
-    places = max(1, min(most, times // length))
-    for i in range(places):
-        first = (times - length) * i // max(1, places - 1) if places > 1 else 0
-        yield slice(first, first + length)
+def planned_header(
+    ds: xr.Dataset,
+    names: Sequence[str],
+    dims: Dimensions,
+    bounds: CubeBounds,
+    model: Model,
+    block: int,
+    tile: tuple[int, int] | None,
+) -> tuple[CubeHeader, Survey]:
+    """The header of a cube to be written, and what was seen of its channels (static masks in the place of missing values).
+
+    Raises
+    ------
+    InvalidConfigError, InvalidBoundError
+    """
+    times = ds.sizes[dims.time] if dims.time else 1
+    if not 1 <= block <= LONGEST_BLOCK:
+        raise InvalidConfigError(f"a block has 1 to {LONGEST_BLOCK} times, not {block}")
+    if not times:
+        raise InvalidConfigError(f"the dimension {dims.time!r} is empty")
+    shape = ds.sizes[dims.rows], ds.sizes[dims.columns]
+    if min(shape) < 1:
+        raise InvalidConfigError(f"the grid {shape} is empty")
+    parts = [slice(t, min(t + block, times)) for t in range(0, times, block)]
+    seen = survey(ds, names, dims, parts)
+    variables, at = [], 0
+    for name in names:
+        variable = ds.variables[name]
+        count = math.prod(channel_shape(variable, dims))
+        part = slice(at, at + count)
+        planned = planned_variable(name, variable, dims, bounds[name], seen.low[part], seen.high[part], _kept_encoding(variable))
+        if not planned.refinement:
+            raise InvalidConfigError("latents alone (bound 'rmse') need a model with latents, see fit_cube", place=name)
+        variables.append(planned)
+        at += count
+    full, rest = divmod(times, block)
+    runs = tuple((n, c) for n, c in ((block, full), (rest, 1)) if n and c)
+    sizes = tile or default_tile(*shape)
+    if min(sizes) < 1:
+        raise InvalidConfigError(f"tiles of {sizes} cannot be")
+    cut = min(sizes[0], shape[0]), min(sizes[1], shape[1])
+    masks, index = static_masks(seen.missing)
+    at = 0
+    for i, v in enumerate(variables):
+        of = tuple(index[at : at + v.channels])
+        variables[i] = replace(v, masks=of if len(set(of)) > 1 else of[:1])
+        at += v.channels
+    header = CubeHeader(dims.time, dims.rows, dims.columns, shape, cut, runs, 0, model.digest, "", tuple(variables))
+    return header, replace(seen, missing=masks)
+
+
+def _kept_encoding(variable: xr.Variable) -> dict[str, Any]:
+    """Encoding that says what values mean; numbers are stored as decoded, so what packs them is dropped."""
+    found = cf_encoding(variable)
+    return {k: v for k, v in found.items() if k in ("_FillValue", "missing_value", "units", "calendar", "dtype")}

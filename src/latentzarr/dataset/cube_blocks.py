@@ -1,0 +1,169 @@
+"""Code the blocks of a cube in a few threads, store them in order, and compare what a reader gets with what was given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+
+from latentzarr.codec.config import CodecConfig, Effort
+from latentzarr.codec.runtime import current_runtime, using
+from latentzarr.cube.block import BlockCoder
+from latentzarr.cube.bundle import pack_bundle
+from latentzarr.dataset.cube_header import BlockPlace, CubeHeader, CubeVariable
+from latentzarr.dataset.cube_layout import refinement_array, write_bundles
+from latentzarr.dataset.cube_reader import CubeReader
+from latentzarr.dataset.cube_survey import Dimensions, channel_fields
+from latentzarr.dataset.parallel import Advance, ProgressOption, reporting
+from latentzarr.metrics import ErrorStatistics, measure
+
+__all__ = ["BlockWriter", "Tally", "Written"]
+
+Tile = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was counted and measured of a variable."""
+
+    statistics: ErrorStatistics
+    stored: int = 0
+    values: int = 0
+    alone: int = 0
+    guided: int = 0
+
+
+class Written:
+    """What came of the blocks, by variable."""
+
+    def __init__(self, header: CubeHeader) -> None:
+        self.of = {v.name: Tally(ErrorStatistics()) for v in header.variables}
+
+    def variables(self, header: CubeHeader) -> tuple[CubeVariable, ...]:
+        """The header's variables with the errors that were measured."""
+        return tuple(
+            replace(v, largest_error=self.of[v.name].statistics.max_abs, rmse=self.of[v.name].statistics.rmse)
+            for v in header.variables
+        )
+
+
+class BlockWriter:
+    """Code blocks in a few threads, store them in order."""
+
+    def __init__(
+        self, ds: xr.Dataset, names: Sequence[str], dims: Dimensions, root: zarr.Group, header: CubeHeader, effort: Effort,
+        verify: bool, progress: ProgressOption, only: Sequence[str] | None = None,
+    ) -> None:  # fmt: skip
+        self.ds, self.names, self.dims, self.root, self.header = ds, names, dims, root, header
+        self.effort, self.verify, self.progress = effort, verify, progress
+        self.only = set(only or names)
+        self.reader = CubeReader(root)
+        self.arrays = {v.name: refinement_array(root, v) for v in header.variables}
+        self.tiles = [(r, c) for r in range(header.grid[0]) for c in range(header.grid[1])]
+        self.coders = {tile: self.reader.coder(tile) for tile in self.tiles}
+
+    def places(self, first_time: int) -> list[tuple[int, BlockPlace]]:
+        """Blocks from a time on."""
+        found, at = [], first_time
+        while at < self.header.times:
+            index, place = self.header.block_of(at)
+            found.append((index, place))
+            at = place.first + place.length
+        return found
+
+    def write(self, first_time: int) -> Written:
+        """Code and store all blocks from a time on; ``ds`` starts with that time."""
+        written = Written(self.header)
+        places = self.places(first_time)
+        runtime = current_runtime()
+        total = sum(self.ds[n].nbytes for n in self.names)
+        done = 0
+        with reporting(self.progress, "writing") as advance, ThreadPoolExecutor(runtime.workers) as pool:
+            waiting: list[tuple[BlockPlace, dict[str, Any], dict[Tile, Future[Any]]]] = []
+            try:
+                for _, place in places:
+                    values = self._load(place, first_time)
+                    jobs = {t: pool.submit(self._encode, t, place, values, runtime) for t in self.tiles}
+                    waiting.append((place, values, jobs))
+                    while len(waiting) > max(1, runtime.workers // len(self.tiles)):
+                        done += self._store(*waiting.pop(0), written, advance, done, total)
+                while waiting:
+                    done += self._store(*waiting.pop(0), written, advance, done, total)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return written
+
+    def _load(self, place: BlockPlace, first_time: int) -> dict[str, npt.NDArray[Any]]:
+        at = slice(place.first - first_time, place.first - first_time + place.length)
+        return {name: channel_fields(self.ds.variables[name], self.dims, at) for name in self.names}
+
+    def _encode(self, tile: Tile, place: BlockPlace, values: Mapping[str, npt.NDArray[Any]], runtime: Any) -> Any:
+        rows, columns = self.header.tile_slices(tile)
+        coder: BlockCoder = self.coders[tile]
+
+        def field(t: int, channel: int) -> npt.NDArray[Any]:
+            variable, own = self.reader.places[channel]
+            found = values[variable.name]
+            return np.ascontiguousarray(found[t, own, rows, columns])
+
+        configs = {}
+        if self.effort is not Effort.FAST:
+            for c, spec in enumerate(coder.specs):
+                configs[c] = CodecConfig(bound=spec.bound, model=coder.model, effort=self.effort)
+        with using(runtime.device, runtime.threads):
+            return coder.encode(place.length, field, None, configs)
+
+    def _store(
+        self, place: BlockPlace, values: Mapping[str, npt.NDArray[Any]], jobs: Mapping[Tile, Future[Any]], written: Written,
+        advance: Advance, done: int, total: int,
+    ) -> int:  # fmt: skip
+        coded = {tile: job.result() for tile, job in jobs.items()}
+        size = 0
+        for variable in self.header.variables:
+            if variable.name not in self.only:
+                continue
+            first = self.header.first_channel[variable.name]
+            bundles: list[dict[Tile, Sequence[bytes]]] = []
+            tally = written.of[variable.name]
+            for t in range(place.length):
+                frames = {tile: [coded[tile][t, first + c][0] for c in range(variable.channels)] for tile in self.tiles}
+                bundles.append(dict(frames))
+                for fields in frames.values():
+                    tally.stored += len(pack_bundle(fields))
+                    tally.alone += sum(f[0] == 0 for f in fields)
+                    tally.guided += sum(f[0] != 0 for f in fields)
+            write_bundles(self.arrays[variable.name], place.first, bundles)
+        for variable in self.header.variables:  # only now, since variables look at each other
+            if variable.name in self.only:
+                size += self._check(variable, place, values[variable.name], coded, written.of[variable.name])
+        advance(self.header.variables[-1].name, done + size, total)
+        return size
+
+    def _check(
+        self, variable: CubeVariable, place: BlockPlace, original: npt.NDArray[Any], coded: Mapping[Tile, Any], tally: Tally
+    ) -> int:
+        """Compare what a reader gets with the original, every value."""
+        first = self.header.first_channel[variable.name]
+        size = 0
+        for tile in self.tiles:
+            rows, columns = self.header.tile_slices(tile)
+            keys = [(t, first + c) for t in range(place.length) for c in range(variable.channels)]
+            if self.verify:
+                index, _ = self.header.block_of(place.first)
+                fields = self.reader.fields(index, place, tile, keys)
+            else:
+                fields = {key: coded[tile][key][1] for key in keys}
+            for c in range(variable.channels):
+                x = original[:, c, rows, columns]
+                y = np.stack([fields[t, first + c].values for t in range(place.length)])
+                tally.statistics = tally.statistics.merged(measure(x, y, variable.bound(c)))
+                size += x.nbytes
+                tally.values += x.size
+        return size

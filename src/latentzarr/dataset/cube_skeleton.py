@@ -1,0 +1,143 @@
+"""The skeleton of a cube: sample its data, choose and fit what looks at what, and make the static fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from latentzarr.bounds import BoundKind, ErrorBound
+from latentzarr.codec.chunk import encode_chunk
+from latentzarr.codec.config import CodecConfig
+from latentzarr.cube.bundle import pack_bundle
+from latentzarr.cube.choose import Place, choose
+from latentzarr.cube.skeleton import SampleFields
+from latentzarr.dataset.cube_header import CubeHeader, CubeVariable
+from latentzarr.dataset.cube_survey import Dimensions, Survey, channel_fields, runs_of_times
+from latentzarr.models.weights import Model
+from latentzarr.scaling import FRACTION
+
+__all__ = ["Skeleton", "nominal_lattice"]
+
+_RUNS = 4
+_STATIC_TIMES = 32
+_LARGEST_SAMPLE = 2**16
+
+
+def nominal_lattice(variable: CubeVariable, seen: Survey, first: int) -> tuple[list[float], list[float]]:
+    """Origin and step of the lattice on which others see each channel of a variable."""
+    origins, steps = [], []
+    for c in range(variable.channels):
+        bound, low, high = variable.bound(c), float(seen.low[first + c]), float(seen.high[first + c])
+        extent = high - low if np.isfinite(high - low) and high > low else 1.0
+        step = extent / 1000
+        if bound.kind is BoundKind.ABSOLUTE:
+            step = 2 * bound.value
+        elif np.dtype(variable.dtype).kind in "iub":
+            step = 1.0
+        mean = float(seen.mean[first + c])
+        origins.append(mean if np.isfinite(mean) else 0.0)
+        steps.append(float(max(step, extent * 2.0**-20)))
+    return origins, steps
+
+
+@dataclass(frozen=True, eq=False)
+class Skeleton:
+    """Bytes of the skeleton and of the static fields, as they are stored."""
+
+    table: bytes
+    statics: bytes
+    time_stride: int
+    masks: npt.NDArray[np.uint8]
+
+    @classmethod
+    def fit(
+        cls, ds: xr.Dataset, names: Sequence[str], dims: Dimensions, header: CubeHeader, seen: Survey, block: int, access: float,
+        model: Model,
+    ) -> Skeleton:  # fmt: skip
+        """Sample a data set, choose what looks at what, and code the static fields."""
+        origin, step, places = [], [], []
+        for i, v in enumerate(header.variables):
+            found = nominal_lattice(v, seen, header.first_channel[v.name])
+            origin += found[0]
+            step += found[1]
+            places += [Place(i, c) for c in range(v.channels)]
+        lattice = np.array(origin), np.array(step)
+        times = header.times
+        means = _means(ds, names, dims, times, lattice) if times >= 8 else None
+        height, width = _window(header.shape)
+        down, across = (header.shape[0] - height) // 2, (header.shape[1] - width) // 2
+        cut = slice(down, down + height), slice(across, across + width)
+        runs = [
+            np.ascontiguousarray(_on_lattice(ds, names, dims, part, lattice)[..., cut[0], cut[1]])
+            for part in runs_of_times(times, max(block, 4) if block > 1 else 1, _RUNS if block > 1 else 2 * _RUNS)
+        ]
+        periodic = _is_periodic(ds, dims)
+        factor = _turning(ds, dims)
+        samples = SampleFields(
+            runs,
+            None if means is None else np.ascontiguousarray(means[:, cut[0], cut[1]]),
+            None,
+            None if factor is None else factor[cut[0]],
+            periodic and width == header.shape[1],
+        )
+        choice = choose(samples, places, *lattice, block=min(block, times), times=times, access=access)
+        table = choice.table
+        whole = np.zeros(0, np.int32) if factor is None else np.rint(256 * factor).astype(np.int32)
+        table = replace(table, factor=whole, periodic=np.array([periodic], np.uint8))
+        statics = [b""] * len(places)
+        for c, wanted in enumerate(choice.statics):
+            if wanted and means is not None:
+                values = (means[c] / FRACTION * step[c] + origin[c]).astype(np.float32)
+                config = CodecConfig(bound=ErrorBound.absolute(step[c] / 4), model=model)
+                statics[c] = encode_chunk(values, config)
+        return cls(table.to_bytes(), pack_bundle(statics), choice.time_stride, seen.missing)
+
+
+def _window(shape: tuple[int, int]) -> tuple[int, int]:
+    """The part of a grid that is sampled: all rows if possible."""
+    height = min(shape[0], 256)
+    return height, min(shape[1], max(64, _LARGEST_SAMPLE // height))
+
+
+def _on_lattice(
+    ds: xr.Dataset, names: Sequence[str], dims: Dimensions, times: slice, lattice: tuple[Any, Any]
+) -> npt.NDArray[np.float64]:
+    """All channels at some times, on their nominal lattices, 0 where values are missing."""
+    x = np.concatenate([channel_fields(ds.variables[name], dims, times).astype(np.float64) for name in names], axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        on = (x - lattice[0][:, None, None]) * (FRACTION / lattice[1][:, None, None])
+    return np.where(np.isfinite(on), on, 0.0)
+
+
+def _means(ds: xr.Dataset, names: Sequence[str], dims: Dimensions, times: int, lattice: Any) -> npt.NDArray[np.float64]:
+    """The mean field of each channel over some times."""
+    chosen = np.unique(np.linspace(0, times - 1, min(times, _STATIC_TIMES)).astype(int))
+    total = sum(_on_lattice(ds, names, dims, slice(int(t), int(t) + 1), lattice)[0] for t in chosen)
+    return np.asarray(total / len(chosen))
+
+
+def _is_periodic(ds: xr.Dataset, dims: Dimensions) -> bool:
+    """Whether the columns are longitudes once around."""
+    if dims.columns not in ds.coords or ds[dims.columns].ndim != 1 or ds.sizes[dims.columns] < 8:
+        return False
+    x = ds[dims.columns]
+    if "degree" not in str(x.attrs.get("units", "")).lower() and "lon" not in dims.columns.lower():
+        return False
+    steps = np.diff(x.values.astype(np.float64))
+    return bool(np.allclose(steps, steps[0], rtol=1e-3) and abs(abs(steps[0]) * len(x) - 360) < 0.5 * abs(steps[0]))
+
+
+def _turning(ds: xr.Dataset, dims: Dimensions) -> npt.NDArray[np.float64] | None:
+    """sin(latitude) / (sin(latitude)**2 + 0.05) of each row: how wind follows from pressure; None without latitudes."""
+    if dims.rows not in ds.coords or ds[dims.rows].ndim != 1:
+        return None
+    units = str(ds[dims.rows].attrs.get("units", "")).lower()
+    if not (units.startswith("degree") or "lat" in dims.rows.lower()):
+        return None
+    sine = np.sin(np.deg2rad(ds[dims.rows].values.astype(np.float64)))
+    return sine / (sine * sine + 0.05) if np.isfinite(sine).all() else None
