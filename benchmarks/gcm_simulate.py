@@ -3,7 +3,7 @@
     python benchmarks/gcm_simulate.py [--out ~/.cache/latentzarr/gcm] [--python python3.11] [--discard]
 
 `jcm` (PyPI, Apache licence; SPEEDY physics, T63 grid of 96 x 192, 8 levels, packaged terrain and climatological forcing) goes
-into an environment of its own below ``--out``, since it pins JAX. Then, on two cores in about 25 minutes, with up to 6 GB of memory:
+into an environment of its own below ``--out``, since it pins JAX. Then, on two cores in about 25 minutes, with 6 GB of memory:
 
 - ``train.nc``: 60 days from the end of January, every 12 hours, after 30 days of spin-up;
 - ``test.nc``: 30 days of August, every 12 hours, after 30 days of spin-up from the first of July: another season;
