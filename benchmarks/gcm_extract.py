@@ -52,9 +52,10 @@ KEPT = (
     Kept("z", "geopotential", "geopotential", "m2 s-2"),
     Kept("pr", "surface_exchange.precipitation", "precipitation_flux", "kg m-2 s-1"),
     Kept("ps", "normalized_surface_pressure", "surface_air_pressure", "Pa", SURFACE_PRESSURE),
-    Kept("ts", "surface_flux.tsfc", "surface_temperature", "K"),
+    Kept("ts", "surface_flux.tskin", "surface_temperature", "K"),
 )
-"""The first five have levels; precipitation is the rate at the saved step, not a sum."""
+"""The first five have levels. Precipitation is the rate at the saved step, not a sum. Surface temperature is the skin's: ``tsfc``
+changes once a day, with the boundary files."""
 
 STATIC = (
     Kept("orography", "orog", "surface_altitude", "m"),
