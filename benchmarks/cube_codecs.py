@@ -147,6 +147,30 @@ class OfPeer:
         return self.peer.decode(data, shape, np.dtype(np.float32))[0]
 
 
+@dataclass(frozen=True, slots=True)
+class JpegXLMosaic:
+    """Levels of the bound as lossless JPEG-XL at effort 9, the planes of a stack one below the other in one image.
+
+    3 to 8 % smaller than an image for each plane: what the image learns of one plane serves the others. Planes as channels of an
+    image are much larger.
+    """
+
+    name: str = "quant+jpegxl mosaic"
+    family: str = "quant+jpegxl"
+    version: str = f"imagecodecs {version('imagecodecs')}"
+
+    def takes(self, layout: Layout, shape: tuple[int, ...]) -> bool:  # noqa: ARG002 - of any shape
+        return layout.name in ("levels", "times")
+
+    def encode(self, values: Array, bound: float) -> bytes:
+        image = values.reshape(-1, values.shape[-1])
+        return QuantJpegXL(effort=9).encode(image, np.ones(image.shape, bool), bound)
+
+    def decode(self, data: bytes, shape: tuple[int, ...]) -> Array:
+        image = (math.prod(shape[:-1]), shape[-1])
+        return QuantJpegXL(effort=9).decode(data, image, np.dtype(np.float32))[0].reshape(shape)
+
+
 CODECS: tuple[CubeCodec, ...] = (
     Sz3Cube(),
     Sz3Cube("INTERP"),
@@ -154,5 +178,6 @@ CODECS: tuple[CubeCodec, ...] = (
     SperrCube(),
     SperrCube(padded=True),
     OfPeer(QuantJpegXL(), f"imagecodecs {version('imagecodecs')}", ("planes",)),
+    JpegXLMosaic(),
     OfPeer(Zfp(), f"zfpy {version('zfpy')}", ("planes", "levels", "times")),
 )
