@@ -27,7 +27,8 @@ class CubeRow:
     planes, raw, encoded : int
         Fields, their bytes as float32, bytes of all blocks.
     error : float
-        Of a bound: largest error over it. Of a mean square error: that of the level farthest above the target, or else below, over it.
+        Of a bound: largest error over it. Of a mean square error: the error of the level farthest above the target, or else
+        below, over the target.
     tightened : float
         Smallest factor on the bound that had to be asked for so that it held; 1 for mean square errors.
     encode_mb_s, decode_mb_s : float
