@@ -23,8 +23,11 @@ from xarray.backends.common import _normalize_path, datatree_from_dict_with_io_c
 
 from latentzarr.codec.preview import LEVELS
 from latentzarr.codec.runtime import using
+from latentzarr.cube.autoencoder import check_device
 from latentzarr.dataset.arrays import LatentStore, ReadOptions, our_errors
 from latentzarr.dataset.carried import is_hidden, register_carried_models
+from latentzarr.dataset.own_autoencoder import holds_latents, presented, require_finished
+from latentzarr.dataset.own_autoencoder_table import LATENT
 from latentzarr.dataset.provenance import require_complete
 from latentzarr.errors import InvalidConfigError, LatentzarrError
 
@@ -79,13 +82,13 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
         ----------
         filename_or_obj : str, path or zarr store
         device : str, optional
-            Where chunks are decoded: ``"cpu"``.
+            Where chunks are decoded: ``"cpu"``; of a store of latents (`latentzarr.encode_latents`) also ``"cuda"``.
         threads : int, optional
             Chunks decoded at the same time in a process; 0 for one a core.
         scale : int
             1, or 2, 4 or 8 for a preview: see `latentzarr.dataset.preview`.
         decode : bool
-            False is reserved for the latents of a variable.
+            False shows the latents of a store of latents, undecoded.
 
         Raises
         ------
@@ -94,15 +97,19 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
         IncompleteStoreError
             If the store says that writing it was cut off.
         ModelNotFoundError
-            If an array needs a model that neither the store nor this machine has.
+            If an array needs a model that neither the store nor this machine has; if latents need an autoencoder that is
+            not registered.
+        ModelMismatchError
+            If that autoencoder has other weights.
         """
-        options = _options(device, threads, scale, decode)
+        with our_errors():
+            own = store is None and _prepare(_normalize_path(filename_or_obj), group, storage_options, zarr_format)
+        options = _own_options(device, threads, scale) if own else _options(device, threads, scale, decode)
         if store is not None and options != ReadOptions():
             raise InvalidConfigError("device, threads and scale need a path or a zarr store, not an opened store=")
         with our_errors():
             if store is None:
                 target = _normalize_path(filename_or_obj)
-                _prepare(target, group, storage_options, zarr_format)
                 store = LatentStore.open_group(
                     target,
                     group=group,
@@ -113,7 +120,7 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
                     zarr_format=zarr_format,
                     cache_members=cache_members,
                 ).with_options(options)
-            return _dataset(
+            shown = _dataset(
                 store,
                 mask_and_scale=mask_and_scale,
                 decode_times=decode_times,
@@ -122,6 +129,11 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
                 drop_variables=drop_variables,
                 use_cftime=use_cftime,
                 decode_timedelta=decode_timedelta,
+            )
+            if not own:
+                return shown
+            return presented(
+                shown, store, decode=decode, device=device, place=str(filename_or_obj), drop_variables=drop_variables
             )
 
     def open_datatree(
@@ -189,7 +201,6 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
         decode: bool = True,
     ) -> dict[str, xr.Dataset]:
         """Open a hierarchy of groups, one data set for each path; parameters and errors as in `open_dataset`."""
-        options = _options(device, threads, scale, decode)
         target = _normalize_path(filename_or_obj)
         parent = str(PurePosixPath("/") / (group or ""))
         found: dict[str, xr.Dataset] = {}
@@ -204,10 +215,13 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
                 storage_options=storage_options,
                 zarr_format=zarr_format,
             )
+            own = {path for path, s in stores.items() if holds_latents(s.get_attrs(), s.array_keys())}
+            options = _own_options(device, threads, scale) if own else _options(device, threads, scale, decode)
             for path, store in stores.items():
                 if is_hidden(path):
                     continue
                 require_complete(store.get_attrs(), f"{target} {path}")
+                require_finished(store.get_attrs(), f"{target} {path}")
                 name = str(PurePosixPath(path).relative_to(parent)) if group else str(PurePosixPath(path))
                 found[name] = _dataset(
                     store.with_options(options, lenient=True),
@@ -219,20 +233,43 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
                     use_cftime=use_cftime,
                     decode_timedelta=decode_timedelta,
                 )
+                if path in own:
+                    place = f"{target} {path}"
+                    found[name] = presented(
+                        found[name], store, decode=decode, device=device, place=place, drop_variables=drop_variables
+                    )
         return found
 
 
 def _options(device: str | None, threads: int | None, scale: int, decode: bool) -> ReadOptions:
     if not decode:
-        raise InvalidConfigError("decode=False (the latents instead of the values) is reserved and not there yet; leave it out")
+        raise InvalidConfigError(
+            "decode=False shows the latents of a store of latents; for other stores it is reserved, leave it out"
+        )
     if isinstance(scale, bool) or scale not in [1 << level for level in range(LEVELS + 1)]:
         raise InvalidConfigError(f"scale must be 1, 2, 4 or 8, got {scale!r}")
     with using(device, threads):  # refuses what cannot be meant here, not in the first task
         return ReadOptions(device, threads, int(scale).bit_length() - 1)
 
 
-def _prepare(target: Any, group: str | None, storage_options: dict[str, Any] | None, zarr_format: int | None) -> None:
-    """Check that writing was finished and register the models the store carries, before zarr builds any codec."""
+def _own_options(device: str | None, threads: int | None, scale: int) -> ReadOptions:
+    """Options for a store of latents; the device is for its autoencoder alone, which `presented` asks about."""
+    if scale != 1:
+        raise InvalidConfigError(f"scale={scale!r}: there are no previews of a store of latents, leave scale out")
+    if device is not None:
+        check_device(device)
+    return _options(None, threads, scale, decode=True)
+
+
+def _prepare(target: Any, group: str | None, storage_options: dict[str, Any] | None, zarr_format: int | None) -> bool:
+    """Check that writing was finished and register the models the store carries, before zarr builds any codec.
+
+    Returns
+    -------
+    bool
+        Whether the group holds the latents of a person's own autoencoder.
+    """
+    own = False
     at = (group or "").strip("/")
     for path in dict.fromkeys([at, ""]):
         try:
@@ -248,8 +285,12 @@ def _prepare(target: Any, group: str | None, storage_options: dict[str, Any] | N
             raise
         except Exception:  # noqa: BLE001, S112 - not a group, not there, not readable: the stock engine says it its own way
             continue
-        require_complete(found.attrs.asdict(), str(target))
+        attributes = found.attrs.asdict()
+        require_complete(attributes, str(target))
+        require_finished(attributes, str(target))
         register_carried_models(found)
+        own |= path == at and holds_latents(attributes, [LATENT] if LATENT in found else [])
+    return own
 
 
 def _dataset(store: Any, **decoders: Any) -> xr.Dataset:
