@@ -17,7 +17,7 @@ import latentzarr
 import made_autoencoders as made
 from latentzarr import LatentDescription, encode_latents, register_autoencoder
 from latentzarr.cube.registry import unregister_autoencoder
-from latentzarr.dataset import own_autoencoder_decode, own_autoencoder_write
+from latentzarr.dataset import own_autoencoder_batches, own_autoencoder_decode
 from latentzarr.dataset.own_autoencoder_decode import forget_decoded
 from latentzarr.dataset.own_autoencoder_report import ChannelSums
 from latentzarr.dataset.own_autoencoder_table import ATTRIBUTE, LatentStoreRecord
@@ -379,10 +379,13 @@ def test_dask_data_are_read_a_batch_at_a_time(tmp_path, ds, toy):
         return block
 
     lazy = ds.chunk({"time": 2})
+    lazy["flag"] = lazy.flag.chunk({"time": (1, 3, 2)})
     lazy["t"] = lazy.t.copy(data=lazy.t.data.map_blocks(look, dtype="f4", meta=np.empty((0,) * 4, "f4")))
     encode_latents(lazy, tmp_path / "a.zarr", "toy", batch=2)
     assert seen[1:] == [2, 2, 2]  # and once before, for a first look at the latents
     np.testing.assert_allclose(_open(tmp_path / "a.zarr").t, _expected(ds), rtol=1e-6)
+    xr.testing.assert_identical(_open(tmp_path / "a.zarr").flag.load(), ds.flag)
+    assert lazy.flag.chunks == ((1, 3, 2),)
 
 
 def test_progress_and_interruption(tmp_path, ds, toy):
@@ -407,7 +410,7 @@ def test_progress_and_interruption(tmp_path, ds, toy):
 
 
 def test_chunks_hold_several_items_and_are_written_once(tmp_path, ds, toy, monkeypatch):
-    monkeypatch.setattr(own_autoencoder_write, "_CHUNK_BYTES", 2 * 3 * 4 * 6 * 2)
+    monkeypatch.setattr(own_autoencoder_batches, "_CHUNK_BYTES", 2 * 3 * 4 * 6 * 2)
     encode_latents(ds, tmp_path / "a.zarr", "toy", batch=5)
     assert zarr.open_group(tmp_path / "a.zarr")["latent"].chunks == (2, 3, 4, 6)
     toy.clear()

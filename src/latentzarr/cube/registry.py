@@ -10,6 +10,7 @@ gives it to every process, Dask's workers too. The entry point is loaded when a 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -139,3 +140,13 @@ def _from_entry_point(name: str, place: str | None) -> Autoencoder:
             place=place,
         )
     return found
+
+
+def _after_fork() -> None:
+    """A lock held by another thread at the fork would never be released in the child."""
+    global _lock  # noqa: PLW0603 - replaced whole, in a child that has one thread
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -81,9 +81,9 @@ class ItemDecoder:
 
     @property
     def token(self) -> tuple[Hashable, ...]:
-        """The same for decoders that give the same values."""
+        """The same for decoders of one store that give the same values."""
         r = self.record
-        return (r.content, r.autoencoder, r.digest, r.latents, r.mean, r.std, self.device)
+        return (self.place, r.content, r.autoencoder, r.digest, r.latents, r.item, r.mean, r.std, self.device)
 
     def items(self, indices: Sequence[npt.NDArray[np.intp]]) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """Decode the items at the product of indices along the leading dimensions.
@@ -110,7 +110,7 @@ class ItemDecoder:
         counts = tuple(len(i) for i in indices)
         leading = tuple(record.sizes[d] for d in record.leading)
         numbers = np.ravel_multi_index(np.ix_(*indices), leading).ravel() if indices else np.zeros(1, np.intp)
-        key = (self.token, id(autoencoder))
+        key = (self.token, autoencoder)
         stored: npt.NDArray[Any] | None = None
         for first in range(0, len(numbers), record.batch):
             part = range(first, min(first + record.batch, len(numbers)))
