@@ -335,6 +335,14 @@ def test_dtypes(tmp_path, toy, dtype):
     np.testing.assert_allclose(opened.t, _expected(ds), rtol=2e-3 if dtype == "f2" else 1e-6)
 
 
+def test_what_is_exact_is_not_narrowed(tmp_path, ds, toy):
+    ds.area.encoding = {"dtype": "f4", "chunks": (3, 5), "foo": 1}
+    before = dict(ds.area.encoding)
+    encode_latents(ds, tmp_path / "a.zarr", "toy")
+    np.testing.assert_array_equal(_open(tmp_path / "a.zarr").area, ds.area)
+    assert ds.area.encoding == before
+
+
 def test_dimensions_in_any_order(tmp_path, ds, toy):
     ds = ds.transpose("level", "lat", "lon", "time")
     encode_latents(ds, tmp_path / "a.zarr", "toy")

@@ -27,7 +27,6 @@ from latentzarr.cube.autoencoder import check_device
 from latentzarr.dataset.arrays import LatentStore, ReadOptions, our_errors
 from latentzarr.dataset.carried import is_hidden, register_carried_models
 from latentzarr.dataset.own_autoencoder import holds_latents, presented, require_finished
-from latentzarr.dataset.own_autoencoder_table import LATENT
 from latentzarr.dataset.provenance import require_complete
 from latentzarr.errors import InvalidConfigError, LatentzarrError
 
@@ -289,7 +288,7 @@ def _prepare(target: Any, group: str | None, storage_options: dict[str, Any] | N
         require_complete(attributes, str(target))
         require_finished(attributes, str(target))
         register_carried_models(found)
-        own |= path == at and holds_latents(attributes, [LATENT] if LATENT in found else [])
+        own |= path == at and holds_latents(attributes, found)
     return own
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,8 @@ from latentzarr.errors import InvalidConfigError
 __all__ = ["holds_latents", "presented", "require_finished"]
 
 
-def holds_latents(attributes: Mapping[Any, Any], names: Iterable[str]) -> bool:
-    """Whether a group's attributes and the names of its arrays say that it is a store of latents.
+def holds_latents(attributes: Mapping[Any, Any], names: Container[str]) -> bool:
+    """Whether a group's attributes and the names of its arrays (or the group itself) say that it is a store of latents.
 
     The attribute alone does not: data that were decoded and saved again keep it, as the record of what they went through.
     """

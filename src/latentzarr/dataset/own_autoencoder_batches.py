@@ -200,12 +200,13 @@ class LatentWriter:
 
 
 def _template(variable: xr.Variable) -> xr.Variable:
-    """A variable as zarr takes it: what its numbers mean is kept, how they were stored is not, Dask's chunks are even."""
+    """A variable as zarr takes it: what its numbers mean is kept, a narrower type of floats is not, Dask's chunks are even."""
     kept = cf_encoding(variable)
     shown = variable.copy(deep=False)
     if shown.chunks is not None:
         shown = shown.chunk({d: c[0] for d, c in zip(shown.dims, shown.chunks, strict=True)})
-    shown.encoding = {k: v for k, v in kept.items() if k != "dtype" or variable.dtype.kind != "O"}
+    narrower = "dtype" in kept and (variable.dtype.kind == "O" or np.dtype(kept["dtype"]).kind == "f")
+    shown.encoding = {k: v for k, v in kept.items() if k != "dtype" or not narrower}
     return shown
 
 

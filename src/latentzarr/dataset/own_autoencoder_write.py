@@ -1,4 +1,4 @@
-"""Encode a data set with a person's own autoencoder: the function, what it refuses, and the mark, written last, that all is there."""
+"""Encode a data set with a person's own autoencoder: the function, what it refuses, and the mark that is written last."""
 
 from __future__ import annotations
 
