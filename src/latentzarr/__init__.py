@@ -20,62 +20,82 @@ if TYPE_CHECKING:
     from latentzarr.codec.numcodecs_codec import LatentNumcodec
     from latentzarr.codec.runtime import Runtime, set_runtime, using
     from latentzarr.codec.zarr_codec import LatentCodec
+    from latentzarr.cube.autoencoder import Autoencoder, ChannelScaling
+    from latentzarr.cube.latents import LatentDescription
+    from latentzarr.cube.registry import register_autoencoder
     from latentzarr.dataset.cube_write import to_cube
+    from latentzarr.dataset.own_autoencoder_weights import autoencoder_weights
+    from latentzarr.dataset.own_autoencoder_write import encode_latents
     from latentzarr.dataset.plan import plan
     from latentzarr.dataset.verify import verify
     from latentzarr.dataset.write import to_zarr
     from latentzarr.models.store import default_model, find_model, install_model
     from latentzarr.models.weights import Model, load_model, save_model
     from latentzarr.training.fit import fit
+    from latentzarr.training.latent_windows import torch_dataset
 
 __version__ = "0.2.0"
 
 _PLACES = {
+    "Autoencoder": "cube.autoencoder",
     "BoundKind": "bounds",
+    "ChannelScaling": "cube.autoencoder",
     "CodecConfig": "codec.config",
     "ErrorBound": "bounds",
     "LatentCodec": "codec.zarr_codec",
+    "LatentDescription": "cube.latents",
     "LatentNumcodec": "codec.numcodecs_codec",
     "Model": "models.weights",
     "Runtime": "codec.runtime",
+    "autoencoder_weights": "dataset.own_autoencoder_weights",
     "decode_chunk": "codec.chunk",
     "default_model": "models.store",
     "encode_chunk": "codec.chunk",
+    "encode_latents": "dataset.own_autoencoder_write",
     "find_model": "models.store",
     "fit": "training.fit",
     "install_model": "models.store",
     "load_model": "models.weights",
     "parse_bound": "bounds",
     "plan": "dataset.plan",
+    "register_autoencoder": "cube.registry",
     "save_model": "models.weights",
     "set_runtime": "codec.runtime",
     "to_cube": "dataset.cube_write",
     "to_zarr": "dataset.write",
+    "torch_dataset": "training.latent_windows",
     "using": "codec.runtime",
     "verify": "dataset.verify",
 }
 
 __all__ = [
+    "Autoencoder",
     "BoundKind",
+    "ChannelScaling",
     "CodecConfig",
     "ErrorBound",
     "LatentCodec",
+    "LatentDescription",
     "LatentNumcodec",
     "Model",
     "Runtime",
+    "autoencoder_weights",
     "decode_chunk",
     "default_model",
     "encode_chunk",
+    "encode_latents",
     "find_model",
     "fit",
     "install_model",
     "load_model",
     "parse_bound",
     "plan",
+    "register_autoencoder",
     "save_model",
     "set_runtime",
     "to_cube",
     "to_zarr",
+    "torch_dataset",
     "using",
     "verify",
 ]

@@ -159,7 +159,7 @@ def test_options_hold_while_a_codec_works_and_no_longer(store, monkeypatch):
         ({"scale": 3}, "1, 2, 4 or 8"),
         ({"scale": 0}, "1, 2, 4 or 8"),
         ({"scale": True}, "1, 2, 4 or 8"),
-        ({"decode": False}, "reserved"),
+        ({"decode": False}, "shows the latents"),
     ],
 )
 def test_options_that_cannot_be_meant(store, options, words):

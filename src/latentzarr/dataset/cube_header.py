@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,9 +18,10 @@ import numpy as np
 from latentzarr.bitstream.frame import dtype_code
 from latentzarr.bounds import BoundKind, ErrorBound
 from latentzarr.cube.times import LONGEST_BLOCK
+from latentzarr.dataset.carried import HIDDEN
 from latentzarr.errors import InvalidBoundError, InvalidConfigError, StoreError, UnsupportedDtypeError
 
-__all__ = ["CUBE", "CUBE_VERSION", "BlockPlace", "CubeHeader", "CubeVariable", "header_of"]
+__all__ = ["CUBE", "CUBE_VERSION", "BlockPlace", "CubeHeader", "CubeVariable", "header_of", "holds_cube"]
 
 CUBE = "latentzarr_cube"
 """Name of the group attribute."""
@@ -286,3 +287,11 @@ def header_of(attributes: Mapping[str, Any]) -> CubeHeader | None:
     """The header among a group's attributes, or None."""
     text = attributes.get(CUBE)
     return None if text is None else CubeHeader.from_text(str(text))
+
+
+def holds_cube(attributes: Mapping[str, Any], names: Container[str]) -> bool:
+    """Whether a group's attributes and what it contains say that it is a cube.
+
+    The attribute alone does not: data that were decoded and saved again keep it, as the record of what they went through.
+    """
+    return CUBE in attributes and f"{HIDDEN}/cube/references" in names
