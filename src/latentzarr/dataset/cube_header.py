@@ -134,6 +134,8 @@ class CubeHeader:
     basis : str
         Digest of the latents' model; empty: there are no latents.
     variables : tuple of CubeVariable
+    latent_channels : tuple of int
+        For each channel, which channel of the latents' model it is; empty without latents.
     version : int
 
     Invariants, checked at construction: sizes are positive and tiles no larger than the grid; blocks have 1 to 64 times;
@@ -155,6 +157,7 @@ class CubeHeader:
     model: str
     basis: str
     variables: tuple[CubeVariable, ...]
+    latent_channels: tuple[int, ...] = ()
     version: int = field(default=CUBE_VERSION)
 
     def __post_init__(self) -> None:
@@ -178,6 +181,10 @@ class CubeHeader:
                 return f"a variable {v.name} of dimensions {v.dims}"
             if v.problem():
                 return f"a variable {v.name} with {v.problem()}"
+            if not v.refinement and not self.basis:
+                return f"a variable {v.name} with neither refinement nor latents"
+        if len(self.latent_channels) != (self.channels if self.basis else 0) or min(self.latent_channels, default=0) < 0:
+            return f"{len(self.latent_channels)} channels with latents of {self.channels}"
         return ""
 
     @property
@@ -255,7 +262,8 @@ class CubeHeader:
             shape, tile = _pair(data["shape"]), _pair(data["tile"])
             blocks = tuple(_pair(b) for b in data["blocks"])
             stride = int(data["time_stride"])
-            return cls(time, rows, columns, shape, tile, blocks, stride, model, basis, variables, version)
+            latents = tuple(int(c) for c in data["latent_channels"])
+            return cls(time, rows, columns, shape, tile, blocks, stride, model, basis, variables, latents, version)
         except (ValueError, KeyError, TypeError, InvalidBoundError, RecursionError) as error:
             raise StoreError(f"the group attribute {CUBE!r} is no header of a cube: {error!r}") from error
 
@@ -294,4 +302,4 @@ def holds_cube(attributes: Mapping[str, Any], names: Container[str]) -> bool:
 
     The attribute alone does not: data that were decoded and saved again keep it, as the record of what they went through.
     """
-    return CUBE in attributes and f"{HIDDEN}/cube/references" in names
+    return CUBE in attributes and (f"{HIDDEN}/cube/references" in names or f"{HIDDEN}/cube/basis" in names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,7 @@ from latentzarr.cube.field import DecodedField, FieldSpec
 from latentzarr.cube.synthesis import LIMIT
 from latentzarr.cube.table import ReferenceTable, read_table
 from latentzarr.dataset.cube_header import BlockPlace, CubeHeader, CubeVariable, header_of
+from latentzarr.dataset.cube_latents import Base
 from latentzarr.dataset.cube_layout import read_blob, read_bundle_at, read_masks, refinement_array
 from latentzarr.errors import StoreError
 from latentzarr.mask import Plane
@@ -138,6 +139,30 @@ class CubeReader:
         return static_fields(read_blob(self.group, "statics"), self.header, self.table, find_model(self.header.model))
 
     @cached_property
+    def base(self) -> Base | None:
+        """What the latents say; None without latents."""
+        return Base(self.group, self.header) if self.header.basis else None
+
+    def latent_fields(self, place: BlockPlace, tile: Tile, wanted: Iterable[Key]) -> dict[Key, DecodedField]:
+        """Fields of variables that have latents alone: what the base says, missing where the static mask says so."""
+        where, base = self.header.tile_slices(tile), self.base
+        assert base is not None
+        found = {}
+        for time, channel in wanted:
+            variable, own = self.places[channel]
+            values = base.values(place.first + time, channel)[where]
+            dtype = np.dtype(variable.dtype)
+            if dtype.kind in "iub":
+                limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+                values = np.clip(np.rint(values), *limits)
+            with np.errstate(over="ignore"):
+                cast = values.astype(dtype)
+            if variable.mask(own) >= 0:
+                cast[read_masks(self.group, variable.mask(own), where) == 1] = np.nan
+            found[time, channel] = DecodedField(cast, np.zeros((1, 1), np.int32), np.zeros((1, 1), np.uint8))
+        return found
+
+    @cached_property
     def places(self) -> list[tuple[CubeVariable, int]]:
         """Variable and own channel of each channel."""
         return [(v, c) for v in self.header.variables for c in range(v.channels)]
@@ -175,6 +200,12 @@ class CubeReader:
         with self._lock:
             lock = self._locks.setdefault((block, tile), threading.Lock())
         with lock, working():  # what one reader decodes, the next one finds
+            latents_alone = [key for key in keys if key not in known and not self.places[key[1]][0].refinement]
+            if latents_alone:
+                self.cache.add(block, tile, made := self.latent_fields(place, tile, latents_alone))
+                known |= made
+                if len(known) == len(keys):
+                    return known
             coder = self.coder(tile)
             everything = [(t, c) for t in range(place.length) for c in range(self.header.channels)]
             held = self.cache.some(block, tile, everything)
@@ -188,9 +219,17 @@ class CubeReader:
                     bundles[key] = read_bundle_at(array, place.first + time, tile, variable.channels)
                 return bundles[key][own]
 
-            found = coder.decode(place.length, keys, frame, None, held)
+            refined = [key for key in keys if self.places[key[1]][0].refinement]
+            found = coder.decode(place.length, refined, frame, self.base_of(place, tile), held)
             self.cache.add(block, tile, found)
-        return {key: found[key] for key in keys}
+        return {key: known[key] if key in known else found[key] for key in keys}
+
+    def base_of(self, place: BlockPlace, tile: Tile) -> Callable[[int, int], npt.NDArray[np.int32]] | None:
+        """What the latents say of a field of a block, on its channel's nominal lattice; None without latents."""
+        base, where = self.base, self.header.tile_slices(tile)
+        if base is None:
+            return None
+        return lambda time, channel: base.nominal(place.first + time, channel, self.table, where)
 
     def _refinement(self, variable: CubeVariable) -> zarr.Array[Any]:
         if variable.name not in self._arrays:

@@ -13,15 +13,16 @@ import xarray as xr
 from latentzarr.bounds import BoundKind, ErrorBound
 from latentzarr.codec.chunk import encode_chunk
 from latentzarr.codec.config import CodecConfig
+from latentzarr.cube.basis import JointBasis
 from latentzarr.cube.bundle import pack_bundle
-from latentzarr.cube.choose import Place, choose
+from latentzarr.cube.choose import Choice, Place, choose
 from latentzarr.cube.skeleton import SampleFields
 from latentzarr.dataset.cube_header import CubeHeader, CubeVariable
 from latentzarr.dataset.cube_survey import Dimensions, Survey, channel_fields, runs_of_times
 from latentzarr.models.weights import Model
 from latentzarr.scaling import FRACTION
 
-__all__ = ["Skeleton", "nominal_lattice"]
+__all__ = ["Sampled", "Skeleton", "is_periodic", "nominal_lattice", "sample"]
 
 _RUNS = 4
 _STATIC_TIMES = 32
@@ -45,6 +46,72 @@ def nominal_lattice(variable: CubeVariable, seen: Survey, first: int) -> tuple[l
     return origins, steps
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """Samples of a cube, and what is needed to choose a skeleton from them.
+
+    Attributes
+    ----------
+    samples : SampleFields
+        Of a window of the grid.
+    places : tuple of Place
+    origin, step : float64 arrays, shape (channels,)
+        Nominal lattices.
+    means : float64 array, shape (channels, rows, columns), or None
+        Mean fields of the whole grid, on the nominal lattices; None of few times.
+    factor : float64 array, shape (rows,), or None
+        Of turning terms, of all rows.
+    periodic : bool
+        The columns go once around.
+    """
+
+    samples: SampleFields
+    places: tuple[Place, ...]
+    origin: npt.NDArray[np.float64]
+    step: npt.NDArray[np.float64]
+    means: npt.NDArray[np.float64] | None
+    factor: npt.NDArray[np.float64] | None
+    periodic: bool
+
+    def choose(self, block: int, times: int, access: float) -> Choice:
+        """What looks at what."""
+        return choose(self.samples, self.places, self.origin, self.step, block=block, times=times, access=access)
+
+
+def sample(
+    ds: xr.Dataset, names: Sequence[str], dims: Dimensions, header: CubeHeader, seen: Survey, block: int,
+    basis: JointBasis | None = None,
+) -> Sampled:  # fmt: skip
+    """Sample a data set on the nominal lattices of a cube's channels."""
+    origin, step, places = [], [], []
+    for i, v in enumerate(header.variables):
+        found = nominal_lattice(v, seen, header.first_channel[v.name])
+        origin += found[0]
+        step += found[1]
+        places += [Place(i, c) for c in range(v.channels)]
+    lattice = np.array(origin), np.array(step)
+    times = header.times
+    means = _means(ds, names, dims, times, lattice) if times >= 8 else None
+    height, width = _window(header.shape)
+    down, across = (header.shape[0] - height) // 2, (header.shape[1] - width) // 2
+    cut = slice(down, down + height), slice(across, across + width)
+    runs, bases = [], []
+    for part in runs_of_times(times, max(block, 4) if block > 1 else 1, _RUNS if block > 1 else 2 * _RUNS):
+        on = _on_lattice(ds, names, dims, part, lattice)
+        runs.append(np.ascontiguousarray(on[..., cut[0], cut[1]]))
+        if basis is not None:
+            bases.append(_of_base(on, basis, header, lattice)[..., cut[0], cut[1]])
+    periodic, factor = is_periodic(ds, dims), _turning(ds, dims)
+    samples = SampleFields(
+        runs,
+        None if means is None else np.ascontiguousarray(means[:, cut[0], cut[1]]),
+        bases or None,
+        None if factor is None else factor[cut[0]],
+        periodic and width == header.shape[1],
+    )
+    return Sampled(samples, tuple(places), *lattice, means, factor, periodic)
+
+
 @dataclass(frozen=True, eq=False)
 class Skeleton:
     """Bytes of the skeleton and of the static fields, as they are stored."""
@@ -52,50 +119,23 @@ class Skeleton:
     table: bytes
     statics: bytes
     time_stride: int
-    masks: npt.NDArray[np.uint8]
 
     @classmethod
     def fit(
         cls, ds: xr.Dataset, names: Sequence[str], dims: Dimensions, header: CubeHeader, seen: Survey, block: int, access: float,
-        model: Model,
+        model: Model, basis: JointBasis | None = None,
     ) -> Skeleton:  # fmt: skip
         """Sample a data set, choose what looks at what, and code the static fields."""
-        origin, step, places = [], [], []
-        for i, v in enumerate(header.variables):
-            found = nominal_lattice(v, seen, header.first_channel[v.name])
-            origin += found[0]
-            step += found[1]
-            places += [Place(i, c) for c in range(v.channels)]
-        lattice = np.array(origin), np.array(step)
-        times = header.times
-        means = _means(ds, names, dims, times, lattice) if times >= 8 else None
-        height, width = _window(header.shape)
-        down, across = (header.shape[0] - height) // 2, (header.shape[1] - width) // 2
-        cut = slice(down, down + height), slice(across, across + width)
-        runs = [
-            np.ascontiguousarray(_on_lattice(ds, names, dims, part, lattice)[..., cut[0], cut[1]])
-            for part in runs_of_times(times, max(block, 4) if block > 1 else 1, _RUNS if block > 1 else 2 * _RUNS)
-        ]
-        periodic = _is_periodic(ds, dims)
-        factor = _turning(ds, dims)
-        samples = SampleFields(
-            runs,
-            None if means is None else np.ascontiguousarray(means[:, cut[0], cut[1]]),
-            None,
-            None if factor is None else factor[cut[0]],
-            periodic and width == header.shape[1],
-        )
-        choice = choose(samples, places, *lattice, block=min(block, times), times=times, access=access)
-        table = choice.table
-        whole = np.zeros(0, np.int32) if factor is None else np.rint(256 * factor).astype(np.int32)
-        table = replace(table, factor=whole, periodic=np.array([periodic], np.uint8))
-        statics = [b""] * len(places)
+        found = sample(ds, names, dims, header, seen, block, basis)
+        choice = found.choose(min(block, header.times), header.times, access)
+        whole = np.zeros(0, np.int32) if found.factor is None else np.rint(256 * found.factor).astype(np.int32)
+        table = replace(choice.table, factor=whole, periodic=np.array([found.periodic], np.uint8))
+        statics = [b""] * len(found.places)
         for c, wanted in enumerate(choice.statics):
-            if wanted and means is not None:
-                values = (means[c] / FRACTION * step[c] + origin[c]).astype(np.float32)
-                config = CodecConfig(bound=ErrorBound.absolute(step[c] / 4), model=model)
-                statics[c] = encode_chunk(values, config)
-        return cls(table.to_bytes(), pack_bundle(statics), choice.time_stride, seen.missing)
+            if wanted and found.means is not None:
+                values = (found.means[c] / FRACTION * found.step[c] + found.origin[c]).astype(np.float32)
+                statics[c] = encode_chunk(values, CodecConfig(bound=ErrorBound.absolute(found.step[c] / 4), model=model))
+        return cls(table.to_bytes(), pack_bundle(statics), choice.time_stride)
 
 
 def _window(shape: tuple[int, int]) -> tuple[int, int]:
@@ -114,6 +154,24 @@ def _on_lattice(
     return np.where(np.isfinite(on), on, 0.0)
 
 
+def _of_base(
+    fields: npt.NDArray[np.float64], basis: JointBasis, header: CubeHeader, lattice: tuple[Any, Any]
+) -> npt.NDArray[np.float64]:
+    """What latents of these fields would say, on the same lattices; blocks as long as the base has them."""
+    channels = list(header.latent_channels)
+    origin, unit = lattice[0][:, None, None], lattice[1][:, None, None] / FRACTION
+    said = np.empty_like(fields)
+    for first in range(0, len(fields), basis.block):
+        part = slice(first, min(first + basis.block, len(fields)))
+        every = np.zeros((part.stop - first, len(basis.channels), *header.shape))
+        every[:, channels] = fields[part] * unit + origin
+        latents = basis.encode(every, tuple(sorted(channels)))
+        for t in range(part.stop - first):
+            decoded = basis.decode(latents.common, latents.specific[t], channels, *header.shape, time=t)
+            said[first + t] = (basis.values(decoded, channels) - origin) / unit
+    return said
+
+
 def _means(ds: xr.Dataset, names: Sequence[str], dims: Dimensions, times: int, lattice: Any) -> npt.NDArray[np.float64]:
     """The mean field of each channel over some times."""
     chosen = np.unique(np.linspace(0, times - 1, min(times, _STATIC_TIMES)).astype(int))
@@ -121,7 +179,7 @@ def _means(ds: xr.Dataset, names: Sequence[str], dims: Dimensions, times: int, l
     return np.asarray(total / len(chosen))
 
 
-def _is_periodic(ds: xr.Dataset, dims: Dimensions) -> bool:
+def is_periodic(ds: xr.Dataset, dims: Dimensions) -> bool:
     """Whether the columns are longitudes once around."""
     if dims.columns not in ds.coords or ds[dims.columns].ndim != 1 or ds.sizes[dims.columns] < 8:
         return False

@@ -8,17 +8,22 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 import zarr
 
+from latentzarr.bounds import ErrorBound
 from latentzarr.codec.config import Effort
+from latentzarr.cube.model import CubeModel
 from latentzarr.dataset.carried import carry_model
 from latentzarr.dataset.cube_blocks import BlockWriter, Written
 from latentzarr.dataset.cube_header import CUBE, CubeHeader
+from latentzarr.dataset.cube_latents import COMMON, SPECIFIC, create_latents, matched_channels
 from latentzarr.dataset.cube_layout import add_refinement, write_blob, write_masks
 from latentzarr.dataset.cube_plan import CubeBounds, cube_variables, planned_header
 from latentzarr.dataset.cube_skeleton import Skeleton
 from latentzarr.dataset.cube_survey import dimensions_of
+from latentzarr.dataset.own_autoencoder_report import LatentReport
 from latentzarr.dataset.parallel import ProgressOption
 from latentzarr.dataset.provenance import CONTAINER, IMPLEMENTATION, REPORT, already_lossy, new_container, with_history
 from latentzarr.dataset.report import Report, VariableReport
@@ -34,7 +39,7 @@ from latentzarr.dataset.storage import (
     writing,
 )
 from latentzarr.dataset.tasks import cf_encoding
-from latentzarr.errors import AlreadyLossyError
+from latentzarr.errors import AlreadyLossyError, InvalidConfigError
 from latentzarr.models.store import shipped_model
 from latentzarr.models.weights import Model
 
@@ -46,9 +51,9 @@ _TIMES_IN_SHARD = 8
 def to_cube(
     ds: xr.Dataset,
     store: Any,
-    bounds: CubeBounds,
+    bounds: CubeBounds | None = None,
     *,
-    model: Model | None = None,
+    model: CubeModel | Model | str | None = None,
     block: int = 8,
     tile: tuple[int, int] | None = None,
     access: float = 0.35,
@@ -59,7 +64,7 @@ def to_cube(
     verify: bool = True,
     progress: ProgressOption = None,
     group: str = "",
-) -> Report:
+) -> Report | LatentReport:
     """Write variables that share a horizontal grid as one cube, coded jointly, each under its own bound.
 
     Parameters
@@ -67,11 +72,13 @@ def to_cube(
     ds : xarray.Dataset
         In memory or lazy; variables without a bound, and coordinates, are stored exactly as ordinary arrays.
     store : path, URL or zarr store
-    bounds : mapping
+    bounds : mapping, optional
         By variable: ``"0.5 K"``, ``"1% of range"`` (of the variable), ``"2% of level range"`` (each level's own), ``"lossless"``,
-        or one number for each level (from an ensemble's spread, say).
-    model : Model, optional
-        Of the refinement; by default the one shipped for the effort.
+        or one number for each level (from an ensemble's spread, say). Without bounds the cube has latents alone: the error is
+        reported and nothing is promised.
+    model : CubeModel, Model or str, optional
+        From `latentzarr.fit_cube`: latents are stored too. A `Model`: networks of the refinement, no latents; by default those
+        shipped for the effort. A name: a registered autoencoder, without bounds (`latentzarr.encode_latents`).
     block : int
         Times coded together, 1 to 64. A time can be read without other blocks.
     tile : (rows, columns), optional
@@ -94,7 +101,8 @@ def to_cube(
     Returns
     -------
     Report
-        Also stored in the attribute ``latentzarr_report``; the bytes of what variables share are in its ``metadata``.
+        Also stored in the attribute ``latentzarr_report``; the bytes of what variables share are in its ``metadata``. Of an
+        autoencoder of your own, a `LatentReport`.
 
     Raises
     ------
@@ -105,22 +113,46 @@ def to_cube(
     """
     started = clock.perf_counter()
     effort = Effort(effort)
-    names = cube_variables(ds, bounds)
+    if isinstance(model, str):
+        from latentzarr.dataset.own_autoencoder_write import encode_latents
+
+        return encode_latents(
+            ds, store, model, time_dim=time_dim, overwrite=overwrite, recode=recode, progress=progress, bounds=bounds
+        )
+    basis = model.basis if isinstance(model, CubeModel) else None
+    if bounds is None:
+        if basis is None:
+            raise InvalidConfigError("a cube needs bounds, or a model with latents from latentzarr.fit_cube")
+        asked: CubeBounds = {n: ErrorBound.none(1.0) for n in basis.channels.variables if n in ds.data_vars}
+    else:
+        asked = bounds
+    names = cube_variables(ds, asked)
     if not recode:
         for name in names:
             why = already_lossy(ds.variables[name])
             if why:
                 raise AlreadyLossyError(f"the values were lossy before ({why}); recode=True codes them again", place=name)
-    chosen = model or shipped_model(effort)
+    networks = model.refinement if isinstance(model, CubeModel) else model
+    chosen = networks or shipped_model(effort)
     dims = dimensions_of(ds, names, time_dim)
-    header, seen = planned_header(ds, names, dims, bounds, chosen, block, tile)
-    skeleton = Skeleton.fit(ds, names, dims, header, seen, block, access, chosen)
-    header = replace(header, time_stride=skeleton.time_stride)
+    header, seen = planned_header(ds, names, dims, asked, chosen, block, tile, latents_alone=bounds is None)
+    if basis is not None:
+        if block > basis.block:
+            raise InvalidConfigError(f"the model's latents are for blocks of at most {basis.block} times, not {block}")
+        matched = matched_channels(header, basis, _levels(ds, header))
+        planned = header.variables if bounds is not None else tuple(replace(v, refinement="") for v in header.variables)
+        header = replace(header, basis=basis.digest, latent_channels=matched, variables=planned)
+    skeleton = None
+    if bounds is not None:
+        skeleton = Skeleton.fit(ds, names, dims, header, seen, block, access, chosen, basis)
+        header = replace(header, time_stride=skeleton.time_stride)
     location = location_of(store)
     with writing(place_of(location)):
         if not group:
             prepare_target(location, overwrite=overwrite)
-        root = _write_metadata(ds, names, location, group, header, chosen, skeleton)
+        root = _write_metadata(ds, names, location, group, header, chosen, skeleton, seen.missing)
+        if basis is not None:
+            create_latents(root, ds, header, basis)
         written = BlockWriter(ds, names, dims, root, header, effort, verify, progress).write(0)
         report = _report(location, header, written, clock.perf_counter() - started).require()
         _finish(location, group, root, replace(header, variables=written.variables(header)), report)
@@ -128,8 +160,9 @@ def to_cube(
 
 
 def _write_metadata(
-    ds: xr.Dataset, names: Sequence[str], location: Location, group: str, header: CubeHeader, model: Model, skeleton: Skeleton
-) -> zarr.Group:
+    ds: xr.Dataset, names: Sequence[str], location: Location, group: str, header: CubeHeader, model: Model, skeleton: Skeleton | None,
+    masks: npt.NDArray[np.uint8],
+) -> zarr.Group:  # fmt: skip
     """Everything but the blocks, marked as incomplete from the first byte on."""
     container = new_container(model.digest, complete=False)
     lossy = ", ".join(f"{v.name} ({v.words})" for v in header.variables)
@@ -148,13 +181,24 @@ def _write_metadata(
         root = found
     carry_model(root, model)
     root.update_attributes({CUBE: header.to_text()})
-    write_blob(root, "references", skeleton.table)
-    write_blob(root, "statics", skeleton.statics)
-    if len(skeleton.masks):
-        write_masks(root, skeleton.masks)
-    for variable in header.variables:
+    if skeleton is not None:
+        write_blob(root, "references", skeleton.table)
+        write_blob(root, "statics", skeleton.statics)
+    if len(masks):
+        write_masks(root, masks)
+    for variable in header.variables if skeleton is not None else ():
         add_refinement(root, header, variable, _TIMES_IN_SHARD)
     return root
+
+
+def _levels(ds: xr.Dataset, header: CubeHeader) -> dict[str, list[float]]:
+    """Level values of each variable that has one dimension of levels with a coordinate of numbers."""
+    found = {}
+    for v in header.variables:
+        rest = [d for d in v.dims if d not in (header.time, header.rows, header.columns)]
+        if len(rest) == 1 and rest[0] in ds.coords and ds[rest[0]].dtype.kind in "fiu":
+            found[v.name] = [float(x) for x in ds[rest[0]].values]
+    return found
 
 
 def _report(location: Location, header: CubeHeader, written: Written, seconds: float) -> Report:
@@ -165,7 +209,7 @@ def _report(location: Location, header: CubeHeader, written: Written, seconds: f
         reports.append(
             VariableReport(
                 v.name, v.largest_bound, v.words, v.dtype, tally.values, tally.values * np.dtype(v.dtype).itemsize, tally.stored,
-                True, tally.statistics, modes,
+                True, tally.statistics, modes or {"latents": 1},
             )
         )  # fmt: skip
     return Report(place_of(location), tuple(reports), seconds)
@@ -174,8 +218,9 @@ def _report(location: Location, header: CubeHeader, written: Written, seconds: f
 def _shared_bytes(root: zarr.Group) -> int:
     """Bytes of what the variables of a cube share: skeleton, static fields, masks, latents."""
     total = 0
-    for name in ("references", "statics", "masks"):
-        array = root.get(f".latentzarr/cube/{name}")
+    shared = [f".latentzarr/cube/{name}" for name in ("references", "statics", "masks", "basis")]
+    for name in (*shared, COMMON, SPECIFIC):
+        array = root.get(name)
         if isinstance(array, zarr.Array):
             total += int(array.nbytes_stored())
     return total
