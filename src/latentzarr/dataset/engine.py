@@ -274,7 +274,7 @@ def _prepare(
         require_complete(attributes, str(target))
         require_finished(attributes, str(target))
         register_carried_models(found)
-        own |= path == at and holds_latents(attributes, found)  # type: ignore[arg-type]
+        own |= path == at and holds_latents(attributes, found)
         cube |= path == at and holds_cube(attributes, found)  # type: ignore[arg-type]
     return own, cube
 
