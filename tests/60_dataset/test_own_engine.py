@@ -316,12 +316,16 @@ def test_sums_of_batches_are_those_of_the_whole():
 
 def test_channels_without_values_or_variation(tmp_path, ds, toy):
     ds = ds[["t", "u"]]
-    ds["u"] = xr.full_like(ds.u, np.nan)
+    ds["u"] = xr.full_like(ds.u, np.nan).assign_attrs(missing_value=np.nan)
+    ds.u.encoding["_FillValue"] = np.float32(np.nan)
     ds.t.values[:, 0] = 280
     report = encode_latents(ds, tmp_path / "a.zarr", "toy")
     assert (report["u"][0].values, report["t"][0].rmse) == (0, 0)
     assert np.isnan([report["u"][0].rmse, report["t"][0].normalized_mse]).all()
+    assert "NaN" not in report.to_json()
     opened = _open(tmp_path / "a.zarr")
+    assert "NaN" not in opened.attrs[ATTRIBUTE]
+    assert np.isnan([opened.u.attrs["missing_value"], opened.u.encoding["_FillValue"]]).all()
     assert opened.u.isnull().all()
     assert LatentStoreRecord.from_text(opened.attrs[ATTRIBUTE], "here").errors[2].values == 0
 
@@ -535,6 +539,8 @@ def test_binary_latents(tmp_path, ds, packed):
     picked = {"time": [3, 1], "latent_channel": [5, 0, 2], "latent_x": slice(None, None, 2)}
     np.testing.assert_array_equal(latents.isel(picked), given[0][[3, 1]][:, [5, 0, 2], :, ::2])
     np.testing.assert_array_equal(_open(tmp_path / "a.zarr", decode=False, chunks={}).latent[2, 4], given[0][2, 4])
+    assert latents.isel(time=[], latent_y=slice(None, None, -1)).values.shape == (0, 6, 4, 6)
+    np.testing.assert_array_equal(latents.isel(latent_y=slice(None, None, -1)), given[0][:, :, ::-1])
     np.testing.assert_array_equal(np.sign(_open(tmp_path / "a.zarr").u), made.spread(given[0][:, 2:3])[:, 0])
     unregister_autoencoder("signs")
 

@@ -224,6 +224,7 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
             )
             own = {path for path, s in stores.items() if holds_latents(s.get_attrs(), s.array_keys())}
             options = asked.options(own=bool(own))
+            several = sum(not is_hidden(path) for path in stores) > 1
             for path, store in stores.items():
                 if is_hidden(path):
                     continue
@@ -240,7 +241,7 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
                     use_cftime=use_cftime,
                     decode_timedelta=decode_timedelta,
                 )
-                found[name] = present(shown, store, asked, f"{target} {path}", drop_variables, lenient=True)
+                found[name] = present(shown, store, asked, f"{target} {path}", drop_variables, lenient=several)
         return found
 
 
@@ -274,7 +275,7 @@ def _prepare(
         require_complete(attributes, str(target))
         require_finished(attributes, str(target))
         register_carried_models(found)
-        own |= path == at and holds_latents(attributes, found)  # type: ignore[arg-type]
+        own |= path == at and holds_latents(attributes, found)
         cube |= path == at and holds_cube(attributes, found)  # type: ignore[arg-type]
     return own, cube
 

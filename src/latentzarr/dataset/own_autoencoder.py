@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -31,8 +31,14 @@ from latentzarr.errors import InvalidConfigError
 __all__ = ["holds_latents", "presented", "require_finished"]
 
 
-def holds_latents(attributes: Mapping[Any, Any], names: Container[str]) -> bool:
-    """Whether a group's attributes and the names of its arrays (or the group itself) say that it is a store of latents.
+class Names(Protocol):
+    """The names of a group's arrays, or a group that knows them."""
+
+    def __contains__(self, name: str, /) -> bool: ...
+
+
+def holds_latents(attributes: Mapping[Any, Any], names: Names) -> bool:
+    """Whether a group's attributes and the names of its arrays say that it is a store of latents.
 
     The attribute alone does not: data that were decoded and saved again keep it, as the record of what they went through.
     """

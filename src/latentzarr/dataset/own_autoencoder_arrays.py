@@ -138,6 +138,8 @@ class UnpackedArray(_OuterArray):
 
     def _read(self, lists: tuple[npt.NDArray[np.intp], ...]) -> npt.NDArray[Any]:
         n = self._leading
+        if any(len(i) == 0 for i in lists):
+            return np.empty([len(i) for i in lists], self.dtype)
         unique, back = np.unique(lists[n], return_inverse=True)
         whole = np.unique(unique // 8)
         packed = np.asarray(self._latents.oindex[(*lists[:n], whole, *lists[n + 1 :])])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latentzarr.dataset.own_autoencoder_table import ChannelError, CodedVariable
+from latentzarr.dataset.own_autoencoder_table import ChannelError, CodedVariable, strict
 from latentzarr.dataset.tables import Table, byte_text, number_text, time_text
 from latentzarr.errors import InvalidConfigError, VariableNotFoundError
 from latentzarr.metrics import bits_per_value
@@ -86,7 +86,7 @@ class LatentReport:
 
     def to_json(self) -> str:
         """For programs."""
-        return json.dumps(asdict(self))
+        return json.dumps(strict(asdict(self)), allow_nan=False)
 
 
 def _texts(*numbers: float) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ __all__ = [
     "CodedVariable",
     "LatentStoreRecord",
     "plain",
+    "strict",
 ]
 
 ATTRIBUTE = "latentzarr_autoencoder"
@@ -161,7 +162,7 @@ class LatentStoreRecord:
 
     def to_text(self) -> str:
         """JSON, as it stands in the attribute."""
-        return json.dumps({"version": _VERSION, **asdict(self)})
+        return json.dumps(strict({"version": _VERSION, **asdict(self)}), allow_nan=False)
 
     @classmethod
     def from_text(cls, text: Any, place: str) -> LatentStoreRecord:
@@ -174,7 +175,7 @@ class LatentStoreRecord:
             If it is no such record, or contradicts itself.
         """
         try:
-            data = json.loads(text)
+            data = _loose(json.loads(text))
             if data.pop("version") > _VERSION:
                 raise NewerVersionError(f"attribute {ATTRIBUTE!r} is of a later version; update latentzarr", place=place)
             latents = data["latents"]
@@ -228,6 +229,21 @@ class LatentStoreRecord:
 
 def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) for name, value in data.items() if isinstance(value, list)}
+
+
+def strict(data: Any) -> Any:
+    """JSON has no word for NaN and infinities: each becomes an object, ``{"float": "nan"}``."""
+    if isinstance(data, dict):
+        return {key: strict(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [strict(value) for value in data]
+    return {"float": repr(data)} if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def _loose(data: Any) -> Any:
+    if isinstance(data, dict):
+        return float(data["float"]) if set(data) == {"float"} else {key: _loose(value) for key, value in data.items()}
+    return [_loose(value) for value in data] if isinstance(data, list) else data
 
 
 def plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:

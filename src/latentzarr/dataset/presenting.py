@@ -85,7 +85,7 @@ def present(
     if not isinstance(group, zarr.Group):
         return ds
     attributes: dict[str, Any] = group.attrs.asdict()
-    own = holds_latents(attributes, group)  # type: ignore[arg-type]
+    own = holds_latents(attributes, group)
     cube = holds_cube(attributes, group)  # type: ignore[arg-type]
     if (own or cube) and asked.scale != 1:
         raise InvalidConfigError(f"scale={asked.scale!r}: there are no previews of a store of latents, leave scale out")
