@@ -15,7 +15,7 @@ from latentzarr.codec.config import Effort
 from latentzarr.dataset.carried import carry_model
 from latentzarr.dataset.cube_blocks import BlockWriter, Written
 from latentzarr.dataset.cube_header import CUBE, CubeHeader
-from latentzarr.dataset.cube_layout import add_refinement, write_blob, write_masks
+from latentzarr.dataset.cube_layout import add_refinement, write_blob, write_masks, write_statics
 from latentzarr.dataset.cube_plan import CubeBounds, cube_variables, planned_header
 from latentzarr.dataset.cube_skeleton import Skeleton
 from latentzarr.dataset.cube_survey import dimensions_of
@@ -25,6 +25,7 @@ from latentzarr.dataset.report import Report, VariableReport
 from latentzarr.dataset.storage import (
     Location,
     finish,
+    is_group,
     location_of,
     metadata_bytes,
     open_root,
@@ -34,13 +35,11 @@ from latentzarr.dataset.storage import (
     writing,
 )
 from latentzarr.dataset.tasks import cf_encoding
-from latentzarr.errors import AlreadyLossyError
+from latentzarr.errors import AlreadyLossyError, InvalidConfigError, StoreExistsError
 from latentzarr.models.store import shipped_model
 from latentzarr.models.weights import Model
 
 __all__ = ["to_cube"]
-
-_TIMES_IN_SHARD = 8
 
 
 def to_cube(
@@ -105,6 +104,8 @@ def to_cube(
     """
     started = clock.perf_counter()
     effort = Effort(effort)
+    if not 0 <= access <= 1:
+        raise InvalidConfigError(f"access is a share of 0 to 1, not {access}")
     names = cube_variables(ds, bounds)
     if not recode:
         for name in names:
@@ -117,9 +118,11 @@ def to_cube(
     skeleton = Skeleton.fit(ds, names, dims, header, seen, block, access, chosen)
     header = replace(header, time_stride=skeleton.time_stride)
     location = location_of(store)
-    with writing(place_of(location)):
+    with writing(place_of(location), resumable=False):
         if not group:
-            prepare_target(location, overwrite=overwrite)
+            prepare_target(location, overwrite=overwrite, resumable=False)
+        elif not overwrite and is_group(location, group):
+            raise StoreExistsError(f"there is a group {group!r} already; overwrite=True replaces it", place=place_of(location))
         root = _write_metadata(ds, names, location, group, header, chosen, skeleton)
         written = BlockWriter(ds, names, dims, root, header, effort, verify, progress).write(0)
         report = _report(location, header, written, clock.perf_counter() - started).require()
@@ -134,7 +137,7 @@ def _write_metadata(
     container = new_container(model.digest, complete=False)
     lossy = ", ".join(f"{v.name} ({v.words})" for v in header.variables)
     attributes = with_history(ds.attrs, f"{IMPLEMENTATION}: latent cube of {lossy}")
-    rest = ds.drop_vars(list(names)).assign_attrs({**attributes, CONTAINER: container.to_text()})
+    rest = ds.drop_vars(list(names)).assign_attrs({**attributes, CONTAINER: container.to_text(), CUBE: header.to_text()})
     meant = {name: cf_encoding(v) for name, v in rest.variables.items()}
     rest = rest.drop_encoding()
     for name, encoding in meant.items():
@@ -147,13 +150,12 @@ def _write_metadata(
         assert isinstance(found, zarr.Group)
         root = found
     carry_model(root, model)
-    root.update_attributes({CUBE: header.to_text()})
     write_blob(root, "references", skeleton.table)
-    write_blob(root, "statics", skeleton.statics)
+    write_statics(root, header, skeleton.statics)
     if len(skeleton.masks):
-        write_masks(root, skeleton.masks)
+        write_masks(root, skeleton.masks, header.tile)
     for variable in header.variables:
-        add_refinement(root, header, variable, _TIMES_IN_SHARD)
+        add_refinement(root, header, variable)
     return root
 
 
