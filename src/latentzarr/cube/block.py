@@ -5,6 +5,7 @@ Reading decodes a field and those it looks at, and nothing else.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -124,16 +125,17 @@ class BlockCoder:
         FormatError, ModelError
             Naming channel and time.
         """
+        wanted = list(wanted)
         done: dict[Key, DecodedField] = {}
-        known = known or {}
-        for visit, channel in self.needed(times, wanted, known):
+        held = dict(known or {})
+        for visit, channel in self.needed(times, wanted, held):
             key = visit.slice, channel
             try:
-                guide = self._guide(visit, channel, {**known, **done}, base)
+                guide = self._guide(visit, channel, ChainMap(done, held), base)
                 done[key] = decode_field(frame(*key), self.specs[channel], guide, self.model)
             except LatentzarrError as error:
                 raise error.at(f"{self.names[channel]}, time {visit.slice} of its block") from error
-        return {**done, **{key: known[key] for key in wanted if key in known}}
+        return {**done, **{key: held[key] for key in wanted if key in held}}
 
     def needed(self, times: int, wanted: Iterable[Key], known: Iterable[Key] = ()) -> list[tuple[Visit, int]]:
         """The fields to decode for those wanted, in order; those known already are left out."""
@@ -200,7 +202,9 @@ class BlockCoder:
     ) -> npt.NDArray[np.uint8]:
         """How sure the reference is: of the same channel at other times, else of the last channel looked at at this time."""
         for sources in ((Source.BEFORE, Source.AFTER), (Source.SAME,)):
-            keys = list(dict.fromkeys(_key_of(t, visit) for t in terms if t.source in sources))
+            own = Source.SAME not in sources
+            looked = [t for t in terms if t.source in sources and (t.channel == channel or not own)]
+            keys = list(dict.fromkeys(_key_of(t, visit) for t in looked))
             found = [done[key].activity for key in keys if key is not None][-len(sources) :]
             if len(found) == 2:
                 return ((found[0].astype(np.uint16) + found[1] + 1) >> 1).astype(np.uint8)

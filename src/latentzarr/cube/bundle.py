@@ -14,7 +14,7 @@ import google_crc32c
 from latentzarr.bitstream.cursor import Cursor, Writer
 from latentzarr.errors import CorruptFrameError, NewerVersionError
 
-__all__ = ["BUNDLE_VERSION", "MAX_FIELDS", "pack_bundle", "read_bundle"]
+__all__ = ["BUNDLE_VERSION", "MAX_FIELDS", "length_of", "pack_bundle", "read_bundle"]
 
 BUNDLE_VERSION = 1
 MAX_FIELDS = 2**16
@@ -73,6 +73,19 @@ def read_bundle(data: bytes, count: int) -> tuple[bytes, ...]:
     if sum(lengths) != len(body) - inner.at:
         raise CorruptFrameError(f"fields of {sum(lengths)} bytes in a bundle that has {len(body) - inner.at}")
     return tuple(inner.take(n, f"field {i}") for i, n in enumerate(lengths))
+
+
+def length_of(head: bytes, room: int) -> int:
+    """Bytes of a whole bundle, as its first 16 say; at most ``room``.
+
+    Raises
+    ------
+    FormatError
+        If it would be longer.
+    """
+    cursor = Cursor(head, min(_HEAD, len(head)))
+    length = cursor.varint("length of the bundle", room)
+    return min(room, cursor.at + length)
 
 
 def _crc(head: bytes, body: bytes) -> int:

@@ -20,7 +20,7 @@ from latentzarr.bitstream.hierarchy_header import write_hierarchy
 from latentzarr.bitstream.hierarchy_reading import read_hierarchy
 from latentzarr.bitstream.planes import encode_planes
 from latentzarr.bounds import BoundKind, ErrorBound, violations
-from latentzarr.codec.chunk import decode_chunk, encode_chunk
+from latentzarr.codec.chunk import decode_chunk, encode_chunk, encode_with
 from latentzarr.codec.config import CodecConfig
 from latentzarr.codec.payload import lattice_of, read_mask
 from latentzarr.codec.prepare import LatticeChunk, prepare
@@ -32,8 +32,11 @@ from latentzarr.models.weights import Model
 from latentzarr.repetition import NO_REPETITION
 from latentzarr.scaling import FRACTION, LinearLattice
 
-__all__ = ["DecodedField", "FieldSpec", "decode_field", "encode_field"]
+__all__ = ["OVERHEAD", "DecodedField", "FieldSpec", "decode_field", "encode_field", "nominal"]
 
+OVERHEAD = 64
+"""A coded field is never longer than its values and so many bytes."""
+_SHORT = 2  # a guided field is not compared with a frame of its own unless asked for, or above raw / this
 _ALONE, _GUIDED, _MASKED = 0, 1, 2
 
 
@@ -113,14 +116,14 @@ def encode_field(
     if prepared is not None and _can_be_guided(prepared, spec):
         frame = _pack_guided(prepared, spec, guide, model)
         frames += [frame] if frame is not None else []
-    if alone is not None or not frames:
+    if alone is not None or not frames or len(frames[0]) > values.nbytes // _SHORT:
         config = alone or CodecConfig(bound=spec.bound, model=model)
         frames.append(bytes([_ALONE]) + encode_chunk(values, config, spec.fill_value))
     for frame in sorted(frames, key=len):
-        decoded = _decoded_or_none(frame, spec, guide, model)
+        decoded = _decoded_or_none(frame, spec, guide, model) if len(frame) <= values.nbytes + OVERHEAD else None
         if decoded is not None and not violations(values, decoded.values, spec.bound).any():
             return frame, decoded
-    frame = bytes([_ALONE]) + encode_chunk(values, CodecConfig(bound=spec.bound, model=model), spec.fill_value)
+    frame = bytes([_ALONE]) + encode_with(values, CodecConfig(bound=ErrorBound.lossless(), model=model), [], spec.fill_value)
     decoded = _decoded_or_none(frame, spec, guide, model)
     if decoded is None or violations(values, decoded.values, spec.bound).any():
         raise GuaranteeBrokenError(f"no way of coding held {spec.bound} for a field of {spec.dtype}{spec.shape}; please report")
@@ -193,7 +196,7 @@ def decode_field(data: bytes, spec: FieldSpec, guide: Guide | None, model: Model
         raise CorruptFrameError("an empty field")
     if data[0] == _ALONE:
         values = decode_chunk(data[1:], spec.shape, spec.dtype, model)
-        return DecodedField(values, _nominal_of(values, spec), np.zeros(spec.shape, np.uint8))
+        return DecodedField(values, nominal(values, spec.origin, spec.step), np.zeros(spec.shape, np.uint8))
     if data[0] not in (_GUIDED, _MASKED):
         raise CorruptFrameError(f"unknown kind of field {data[0]}")
     header = spec.header(model)
@@ -221,16 +224,17 @@ def decode_field(data: bytes, spec: FieldSpec, guide: Guide | None, model: Model
 
 def _moved(n: npt.NDArray[np.int32], lattice: LinearLattice, spec: FieldSpec) -> npt.NDArray[np.int32]:
     """From a field's own lattice to the channel's nominal one: one product, one sum, one rounding, the same everywhere."""
-    ratio = lattice.step / spec.step
-    shift = ((lattice.origin - spec.origin) / spec.step) * FRACTION + float(FRACTION * lattice.offset) * ratio
-    moved = np.floor(n.astype(np.float64) * ratio + shift + 0.5)
+    with np.errstate(invalid="ignore", over="ignore"):
+        step, offset = np.float64(lattice.step), np.float64(FRACTION * lattice.offset)
+        ratio = step / spec.step
+        shift = ((np.float64(lattice.origin) - spec.origin) / spec.step) * FRACTION + offset * ratio
+        moved = np.floor(n.astype(np.float64) * ratio + shift + 0.5)
     return np.clip(np.nan_to_num(moved, nan=0.0), -LIMIT, LIMIT).astype(np.int32)
 
 
-def _nominal_of(values: npt.NDArray[Any], spec: FieldSpec) -> npt.NDArray[np.int32]:
-    """Values of a field that is a frame of its own, on the channel's nominal lattice; 0 where they are missing."""
-    x = values.astype(np.float64)
+def nominal(values: npt.NDArray[Any], origin: float, step: float) -> npt.NDArray[np.int32]:
+    """Values on a channel's nominal lattice; 0 where they are missing or far out of its reach."""
     with np.errstate(invalid="ignore", over="ignore"):
-        moved = np.floor((x - spec.origin) / spec.step * FRACTION + 0.5)
+        moved = np.floor((values.astype(np.float64) - origin) / step * FRACTION + 0.5)
     known = np.isfinite(moved)
     return np.where(known, np.clip(np.where(known, moved, 0.0), -LIMIT, LIMIT), 0.0).astype(np.int32)

@@ -50,8 +50,9 @@ class Guide:
 
     def on(self, lattice: LinearLattice, origin: float, step: float) -> Seen:
         """The same on a field's own lattice: one product, one sum, one rounding."""
-        ratio = step / lattice.step
-        shift = ((origin - lattice.origin) / lattice.step) * FRACTION - float(FRACTION * lattice.offset)
+        with np.errstate(over="ignore", invalid="ignore"):
+            ratio = np.float64(step) / lattice.step
+            shift = ((np.float64(origin) - lattice.origin) / lattice.step) * FRACTION - float(FRACTION * lattice.offset)
         moved = []
         for field in self.levels:
             with np.errstate(over="ignore", invalid="ignore"):

@@ -19,7 +19,7 @@ from latentzarr.cube.bundle import pack_bundle
 from latentzarr.dataset.cube_header import BlockPlace, CubeHeader, CubeVariable
 from latentzarr.dataset.cube_layout import refinement_array, write_bundles
 from latentzarr.dataset.cube_reader import CubeReader
-from latentzarr.dataset.cube_survey import Dimensions, channel_fields
+from latentzarr.dataset.cube_survey import Dimensions, fields_of
 from latentzarr.dataset.parallel import Advance, ProgressOption, reporting
 from latentzarr.metrics import ErrorStatistics, infill, measure
 
@@ -66,7 +66,7 @@ class BlockWriter:
         self.only = set(only or names)
         self.reader = CubeReader(root)
         self.refined = any(v.refinement for v in header.variables)
-        self.arrays = {v.name: refinement_array(root, v) for v in header.variables if v.refinement}
+        self.arrays = {v.name: refinement_array(root, header, v) for v in header.variables if v.refinement}
         self.tiles = [(r, c) for r in range(header.grid[0]) for c in range(header.grid[1])]
         self.coders = {tile: self.reader.coder(tile) for tile in self.tiles} if self.refined else {}
 
@@ -117,7 +117,7 @@ class BlockWriter:
 
     def _load(self, place: BlockPlace, first_time: int) -> dict[str, npt.NDArray[Any]]:
         at = slice(place.first - first_time, place.first - first_time + place.length)
-        return {name: channel_fields(self.ds.variables[name], self.dims, at) for name in self.names}
+        return fields_of(self.ds, self.names, self.dims, at)
 
     def _encode(self, tile: Tile, place: BlockPlace, values: Mapping[str, npt.NDArray[Any]], runtime: Any) -> Any:
         rows, columns = self.header.tile_slices(tile)

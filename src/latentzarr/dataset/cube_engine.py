@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,15 +15,15 @@ import zarr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from latentzarr.codec.runtime import using
+from latentzarr.bounds import BoundKind
+from latentzarr.codec.runtime import current_runtime, using
 from latentzarr.dataset.arrays import ReadOptions, our_errors
-from latentzarr.dataset.cube_header import CubeVariable
+from latentzarr.dataset.cube_header import CUBE, LATENTS, BlockPlace, CubeVariable
 from latentzarr.dataset.cube_reader import CACHE_BYTES, CubeReader
 from latentzarr.dataset.provenance import LossyRecord
+from latentzarr.errors import StoreError
 
 __all__ = ["CubeArray", "with_cube_variables"]
-
-_LATENT = "latent_"
 
 
 class CubeArray(BackendArray):
@@ -103,40 +105,95 @@ class CubeArray(BackendArray):
         rows: npt.NDArray[np.int64],
         columns: npt.NDArray[np.int64],
     ) -> npt.NDArray[Any]:
+        """Values at the outer product of positions; blocks and tiles are read by as many threads as the options say."""
         reader, header = self._reader, self._reader.header
         out = np.empty((len(times), len(channels), len(rows), len(columns)), self.dtype)
         if not out.size:
             return out
         first = header.first_channel[self._name]
-        by_block: dict[int, list[int]] = {}
-        places = {}
+        by_block: dict[int, tuple[BlockPlace, list[int]]] = {}
         for i, t in enumerate(times.tolist()):
             index, place = header.block_of(t)
-            places[index] = place
-            by_block.setdefault(index, []).append(i)
-        tile_rows, tile_columns = rows // header.tile[0], columns // header.tile[1]
-        for index, at_times in by_block.items():
-            place = places[index]
-            wanted = [(int(times[i]) - place.first, first + int(c)) for i in at_times for c in channels]
-            for r in np.unique(tile_rows):
-                for c in np.unique(tile_columns):
-                    fields = reader.fields(index, place, (int(r), int(c)), wanted)
-                    in_rows, in_columns = np.flatnonzero(tile_rows == r), np.flatnonzero(tile_columns == c)
-                    corner = np.ix_(rows[in_rows] - r * header.tile[0], columns[in_columns] - c * header.tile[1])
-                    for i in at_times:
-                        for k, channel in enumerate(channels):
-                            field = fields[int(times[i]) - place.first, first + int(channel)]
-                            out[np.ix_([i], [k], in_rows, in_columns)] = field.values[corner]
+            by_block.setdefault(index, (place, []))[1].append(i)
+        down, across = _by_tile(rows, header.tile[0]), _by_tile(columns, header.tile[1])
+
+        def copy(index: int, place: BlockPlace, at_times: list[int], row: _Part, column: _Part) -> None:
+            wanted = [(int(times[i]) - place.first, first + c) for i in at_times for c in channels.tolist()]
+            fields = reader.fields(index, place, (row.tile, column.tile), wanted)
+            found = iter(wanted)
+            for i in at_times:
+                for k in range(len(channels)):
+                    out[i, k][_crossing(row.to, column.to)] = fields[next(found)].values[_crossing(row.at, column.at)]
+
+        jobs = [(index, place, at, r, c) for index, (place, at) in by_block.items() for r in down for c in across]
+        runtime = current_runtime()
+        workers = min(runtime.workers, len(jobs))
+        if workers == 1:
+            for job in jobs:
+                copy(*job)
+            return out
+
+        def work(job: tuple[Any, ...]) -> None:
+            with using(runtime.device, runtime.threads):
+                copy(*job)
+
+        with ThreadPoolExecutor(workers, thread_name_prefix="latentzarr") as pool:
+            try:
+                for _ in pool.map(work, jobs):
+                    pass
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         return out
 
 
+_Places = slice | npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a selection along one axis takes from one tile: from where in the tile, to where in the result."""
+
+    tile: int
+    at: _Places
+    to: _Places
+
+
+def _by_tile(positions: npt.NDArray[np.int64], size: int) -> list[_Part]:
+    tiles = positions // size
+    found = []
+    for tile in np.unique(tiles).tolist():
+        to = np.flatnonzero(tiles == tile)
+        found.append(_Part(tile, _run(positions[to] - tile * size), _run(to)))
+    return found
+
+
+def _run(positions: npt.NDArray[np.int64]) -> _Places:
+    """A slice where positions follow each other, which is much faster to copy."""
+    first, count = int(positions[0]), len(positions)
+    return slice(first, first + count) if (np.diff(positions) == 1).all() else positions
+
+
+def _crossing(rows: _Places, columns: _Places) -> tuple[Any, Any]:
+    """An index of rows and columns at once."""
+    if isinstance(rows, slice) or isinstance(columns, slice):
+        return rows, columns
+    return rows[:, None], columns
+
+
 def _positions(key: Any, size: int) -> npt.NDArray[np.int64]:
-    """An index along one dimension as positions."""
-    if isinstance(key, (int, np.integer)):
-        return np.array([int(key) % size], np.int64)
+    """An index along one dimension as positions.
+
+    Raises
+    ------
+    IndexError
+        If it is out of bounds.
+    """
     if isinstance(key, slice):
         return np.arange(*key.indices(size), dtype=np.int64)
-    found = np.asarray(key, np.int64)
+    found = np.atleast_1d(np.asarray(key, np.int64))
+    if ((found < -size) | (found >= size)).any():
+        raise IndexError(f"index {found[(found < -size) | (found >= size)][0]} is out of bounds for a dimension of {size}")
     return np.where(found < 0, found + size, found)
 
 
@@ -157,7 +214,7 @@ def with_cube_variables(ds: xr.Dataset, group: zarr.Group, options: ReadOptions,
     decoded = {}
     for v in header.variables:
         attributes = dict(v.attributes)
-        if v.refinement:
+        if v.refinement and v.largest_bound.kind is not BoundKind.LOSSLESS:
             attributes |= LossyRecord(v.largest_bound, v.words, v.largest_error).to_attributes()
         lazy = indexing.LazilyIndexedArray(CubeArray(reader, v.name, options))
         variable = xr.Variable(v.dims, lazy, attributes, {**v.encoding, "dtype": np.dtype(v.dtype)})
@@ -165,6 +222,13 @@ def with_cube_variables(ds: xr.Dataset, group: zarr.Group, options: ReadOptions,
         chunks = {header.rows: header.tile[0], header.columns: header.tile[1], header.time: header.blocks[0][0]}
         variable.encoding["preferred_chunks"] = {d: min(chunks.get(d, math.inf), n) for d, n in sizes.items()}
         decoded[v.name] = variable
-    rest = ds.drop_vars([n for n in ds.variables if str(n).startswith(_LATENT)])
-    order = [*decoded, *(n for n in rest.data_vars if n not in decoded)]
-    return rest.assign(decoded)[order]
+    rest = ds.drop_vars([n for n in LATENTS if n in ds.variables]) if header.basis else ds
+    clash = [f"{d}: {n} and {rest.sizes[d]}" for v in decoded.values() for d, n in v.sizes.items() if rest.sizes.get(d, n) != n]
+    if clash:
+        raise StoreError(f"the cube's header and its coordinates disagree on the size of {clash[0]}", place=str(group.store_path))
+    exact = {n: v for n, v in rest.data_vars.items() if n not in decoded}
+    # saved elsewhere, the data are no cube any more
+    found = xr.Dataset({**decoded, **exact}, rest.coords, {k: v for k, v in rest.attrs.items() if k != CUBE})
+    found.encoding = rest.encoding
+    found.set_close(ds._close)  # noqa: SLF001 - as xarray's own backends hand it on
+    return found

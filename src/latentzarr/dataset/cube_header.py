@@ -7,100 +7,23 @@ checked once, when it is read.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from latentzarr.bitstream.frame import dtype_code
-from latentzarr.bounds import BoundKind, ErrorBound
 from latentzarr.cube.times import LONGEST_BLOCK
 from latentzarr.dataset.carried import HIDDEN
-from latentzarr.errors import InvalidBoundError, InvalidConfigError, StoreError, UnsupportedDtypeError
+from latentzarr.dataset.cube_variable import MOST_CHANNELS, CubeVariable, variable_from
+from latentzarr.dataset.provenance import CUBE
+from latentzarr.errors import InvalidBoundError, InvalidConfigError, StoreError
 
-__all__ = ["CUBE", "CUBE_VERSION", "BlockPlace", "CubeHeader", "CubeVariable", "header_of", "holds_cube"]
+__all__ = ["CUBE", "CUBE_VERSION", "LATENTS", "BlockPlace", "CubeHeader", "CubeVariable", "header_of", "holds_cube"]
 
-CUBE = "latentzarr_cube"
-"""Name of the group attribute."""
 CUBE_VERSION = 1
+LATENTS = ("latent_common", "latent_specific")
+"""Names of the arrays of latents."""
 _MOST = 2**40
-
-
-@dataclass(frozen=True, slots=True)
-class CubeVariable:
-    """One variable of a cube.
-
-    Attributes
-    ----------
-    name : str
-    dims : tuple of str
-        As in the data set; rows and columns among them, the time too unless the variable has none.
-    channel_shape : tuple of int
-        Sizes of the other dimensions, in the order of ``dims``; a channel is one index of them, in C order.
-    dtype : str
-        numpy's name, native byte order.
-    attributes, encoding : dict
-        Of the variable; of the encoding what says what values mean.
-    words : str
-        The bound as asked for.
-    bounds : tuple of ErrorBound
-        One for each channel, or one for all.
-    refinement : str
-        Name of the refinement array; empty: latents only.
-    masks : tuple of int
-        By channel, which static mask it has; -1: none; one for all channels if there is one entry.
-    largest_error : float
-        As measured; NaN if it was not.
-    rmse : float
-    """
-
-    name: str
-    dims: tuple[str, ...]
-    channel_shape: tuple[int, ...]
-    dtype: str
-    attributes: dict[str, Any]
-    encoding: dict[str, Any]
-    words: str
-    bounds: tuple[ErrorBound, ...]
-    refinement: str
-    masks: tuple[int, ...] = (-1,)
-    largest_error: float = math.nan
-    rmse: float = math.nan
-
-    @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return math.prod(self.channel_shape)
-
-    def bound(self, channel: int) -> ErrorBound:
-        """The bound of one of its channels."""
-        return self.bounds[channel if len(self.bounds) > 1 else 0]
-
-    @property
-    def largest_bound(self) -> ErrorBound:
-        """The loosest of its channels' bounds: what holds for the variable as a whole."""
-        return max(self.bounds, key=lambda b: b.value)  # a lossless bound has the value 0
-
-    def mask(self, channel: int) -> int:
-        """The static mask of one of its channels."""
-        return self.masks[channel if len(self.masks) > 1 else 0]
-
-    def problem(self) -> str:
-        """What is wrong with it; empty if nothing is."""
-        try:
-            dtype_code(np.dtype(self.dtype))
-        except (TypeError, UnsupportedDtypeError):
-            return f"the dtype {self.dtype!r}"
-        if len(set(self.dims)) != len(self.dims) or any(not 0 < n < _MOST for n in self.channel_shape):
-            return f"the dimensions {self.dims} with sizes {self.channel_shape}"
-        if len(self.bounds) not in (1, self.channels) or len(self.masks) not in (1, self.channels):
-            return f"{len(self.bounds)} bounds and {len(self.masks)} masks for {self.channels} channels"
-        if any(b.kind is BoundKind.RANGE_RELATIVE for b in self.bounds):
-            return "a bound that is relative to a range and not resolved"
-        return "" if "/" not in self.refinement else f"the refinement {self.refinement!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +91,10 @@ class CubeHeader:
     def _problem(self) -> str:
         if any(not 0 < t <= n < _MOST for t, n in zip(self.tile, self.shape, strict=True)):
             return f"tiles of {self.tile} on a grid of {self.shape}"
-        if any(not 1 <= length <= LONGEST_BLOCK or not 0 < count < _MOST for length, count in self.blocks):
+        if not self.blocks or any(not 1 <= length <= LONGEST_BLOCK or not 0 < count < _MOST for length, count in self.blocks):
             return f"the blocks {self.blocks}"
+        if len({self.time, self.rows, self.columns}) != 3 or (not self.time and self.times != 1):
+            return f"the dimensions {self.time!r}, {self.rows!r}, {self.columns!r} and {self.times} times"
         if self.time_stride not in (0, 1, 2, 4, 8, 16, 32):
             return f"a time stride of {self.time_stride}"
         names = [v.name for v in self.variables]
@@ -179,13 +104,15 @@ class CubeHeader:
             rest = [d for d in v.dims if d not in (self.time, self.rows, self.columns)]
             if not {self.rows, self.columns} <= set(v.dims) or len(rest) != len(v.channel_shape):
                 return f"a variable {v.name} of dimensions {v.dims}"
+            if (self.time in v.dims) != bool(self.time):
+                return f"a variable {v.name} of dimensions {v.dims} where the time is {self.time!r}"
             if v.problem():
                 return f"a variable {v.name} with {v.problem()}"
             if not v.refinement and not self.basis:
                 return f"a variable {v.name} with neither refinement nor latents"
         if len(self.latent_channels) != (self.channels if self.basis else 0) or min(self.latent_channels, default=0) < 0:
             return f"{len(self.latent_channels)} channels with latents of {self.channels}"
-        return ""
+        return "" if self.channels <= MOST_CHANNELS else f"{self.channels} channels, more than {MOST_CHANNELS}"
 
     @property
     def times(self) -> int:
@@ -257,38 +184,20 @@ class CubeHeader:
                 raise StoreError(
                     f"the cube has format version {version}, this package reads up to {CUBE_VERSION}; install a newer latentzarr"
                 )
-            variables = tuple(_variable(v) for v in data["variables"])
+            variables = tuple(variable_from(v) for v in data["variables"])
             time, rows, columns, model, basis = (str(data[name]) for name in ("time", "rows", "columns", "model", "basis"))
             shape, tile = _pair(data["shape"]), _pair(data["tile"])
             blocks = tuple(_pair(b) for b in data["blocks"])
             stride = int(data["time_stride"])
             latents = tuple(int(c) for c in data["latent_channels"])
             return cls(time, rows, columns, shape, tile, blocks, stride, model, basis, variables, latents, version)
-        except (ValueError, KeyError, TypeError, InvalidBoundError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, InvalidBoundError, RecursionError) as error:
             raise StoreError(f"the group attribute {CUBE!r} is no header of a cube: {error!r}") from error
 
 
 def _pair(values: Any) -> tuple[int, int]:
     first, second = values
     return int(first), int(second)
-
-
-def _variable(data: dict[str, Any]) -> CubeVariable:
-    bounds = tuple(ErrorBound(BoundKind(b["kind"]), b["value"], bool(b["zeros"])) for b in data["bounds"])
-    return CubeVariable(
-        str(data["name"]),
-        tuple(str(d) for d in data["dims"]),
-        tuple(int(n) for n in data["channel_shape"]),
-        str(data["dtype"]),
-        dict(data["attributes"]),
-        dict(data["encoding"]),
-        str(data["words"]),
-        bounds,
-        str(data["refinement"]),
-        tuple(int(m) for m in data["masks"]),
-        float(data["largest_error"]),
-        float(data["rmse"]),
-    )
 
 
 def header_of(attributes: Mapping[str, Any]) -> CubeHeader | None:

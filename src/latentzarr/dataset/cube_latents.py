@@ -17,15 +17,15 @@ from latentzarr.cube.basis import BlockLatents, JointBasis
 from latentzarr.cube.basis_file import read_basis
 from latentzarr.cube.synthesis import LIMIT
 from latentzarr.cube.table import ReferenceTable
-from latentzarr.dataset.cube_header import BlockPlace, CubeHeader
+from latentzarr.dataset.cube_header import LATENTS, BlockPlace, CubeHeader
 from latentzarr.dataset.cube_layout import read_blob, write_blob
 from latentzarr.dataset.storage import quiet
 from latentzarr.errors import StoreError
 from latentzarr.scaling import FRACTION
 
-__all__ = ["COMMON", "SPECIFIC", "Base", "LatentArrays", "create_latents"]
+__all__ = ["COMMON", "SPECIFIC", "Base", "LatentArrays", "as_dtype", "create_latents", "matched_channels"]
 
-COMMON, SPECIFIC = "latent_common", "latent_specific"
+COMMON, SPECIFIC = LATENTS
 _HELD_BYTES = 64 * 2**20
 _SHARD_TIMES = 16
 
@@ -168,6 +168,15 @@ class Base:
     def nominal(self, time: int, channel: int, table: ReferenceTable, where: tuple[slice, slice]) -> Int32:
         """A part of a field on the channel's nominal lattice, as references look at it."""
         return on_nominal(self.values(time, channel)[where], channel, table)
+
+
+def as_dtype(values: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Values in a variable's own dtype: integers and booleans the nearest there is."""
+    if dtype.kind in "iub":
+        low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        values = np.clip(np.rint(values), low, high)
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)
 
 
 def on_nominal(values: npt.NDArray[np.float64], channel: int, table: ReferenceTable) -> Int32:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -17,21 +18,20 @@ from latentzarr.bitstream.planes import encode_planes
 from latentzarr.codec.chunk import decode_chunk
 from latentzarr.codec.runtime import working
 from latentzarr.cube.block import BlockCoder, Key
-from latentzarr.cube.bundle import read_bundle
-from latentzarr.cube.field import DecodedField, FieldSpec
-from latentzarr.cube.synthesis import LIMIT
+from latentzarr.cube.field import DecodedField, FieldSpec, nominal
 from latentzarr.cube.table import ReferenceTable, read_table
 from latentzarr.dataset.cube_header import BlockPlace, CubeHeader, CubeVariable, header_of
-from latentzarr.dataset.cube_latents import Base
-from latentzarr.dataset.cube_layout import read_blob, read_bundle_at, read_masks, refinement_array
-from latentzarr.errors import StoreError
+from latentzarr.dataset.cube_latents import Base, as_dtype
+from latentzarr.dataset.cube_layout import read_blob, read_bundle_at, read_masks, read_statics, refinement_array
+from latentzarr.errors import LatentzarrError, StoreError
 from latentzarr.mask import Plane
 from latentzarr.models.store import find_model
-from latentzarr.scaling import FRACTION
+from latentzarr.models.weights import Model
 
-__all__ = ["CACHE_BYTES", "CubeReader", "FieldCache", "spec_of", "static_fields"]
+__all__ = ["CACHE_BYTES", "CubeReader", "FieldCache", "StaticFields", "spec_of"]
 
 CACHE_BYTES = 256 * 2**20
+_MOST_CODERS = 16
 Tile = tuple[int, int]
 
 
@@ -73,11 +73,10 @@ def _bytes(field: DecodedField) -> int:
 
 
 def spec_of(
-    header: CubeHeader, variable: CubeVariable, channel: int, table: ReferenceTable, where: tuple[slice, slice], mask: bytes
+    header: CubeHeader, variable: CubeVariable, channel: int, table: ReferenceTable, shape: tuple[int, int], mask: bytes
 ) -> FieldSpec:
     """What is the same for all fields of a channel in a tile."""
     at = header.first_channel[variable.name] + channel
-    shape = (where[0].stop - where[0].start, where[1].stop - where[1].start)
     fill = variable.encoding.get("_FillValue")
     dtype = np.dtype(variable.dtype)
     kept = fill if fill is not None and dtype.kind in "iu" else None
@@ -89,15 +88,47 @@ def mask_section(mask: npt.NDArray[np.uint8]) -> bytes:
     return bytes([Plane.NAN]) + encode_planes(mask[None, None])
 
 
-def static_fields(blob: bytes, header: CubeHeader, table: ReferenceTable, model: Any) -> dict[int, npt.NDArray[np.int32]]:
-    """The static fields of a cube on their channels' nominal lattices, whole grids."""
-    found: dict[int, npt.NDArray[np.int32]] = {}
-    for channel, frame in enumerate(read_bundle(blob, header.channels)):
-        if frame:
-            values = decode_chunk(frame, header.shape, np.dtype(np.float32), model).astype(np.float64)
-            on = np.floor((values - table.origin[channel]) / table.step[channel] * FRACTION + 0.5)
-            found[channel] = np.clip(np.nan_to_num(on, nan=0.0), -LIMIT, LIMIT).astype(np.int32)
-    return found
+class StaticFields(Mapping[int, npt.NDArray[np.int32]]):
+    """The static fields of a tile on their channels' nominal lattices; each is decoded when it is first looked at.
+
+    Parameters
+    ----------
+    frames : sequence of bytes
+        One for each channel, empty where there is none.
+    shape : (rows, columns)
+        Of the tile.
+    table : ReferenceTable
+    model : Model
+    """
+
+    def __init__(self, frames: Sequence[bytes], shape: tuple[int, int], table: ReferenceTable, model: Model) -> None:
+        self._frames, self._shape, self._table, self._model = frames, shape, table, model
+        self._decoded: dict[int, npt.NDArray[np.int32]] = {}
+
+    def __getitem__(self, channel: int) -> npt.NDArray[np.int32]:
+        if channel not in self._decoded:
+            if not self._frames[channel]:
+                raise KeyError(channel)
+            try:
+                values = decode_chunk(self._frames[channel], self._shape, np.dtype(np.float32), self._model)
+            except LatentzarrError as error:
+                raise error.at(f"static field of channel {channel}") from error
+            lattice = float(self._table.origin[channel]), float(self._table.step[channel])
+            self._decoded[channel] = nominal(values, *lattice)
+        return self._decoded[channel]
+
+    def __iter__(self) -> Iterator[int]:
+        return (channel for channel, frame in enumerate(self._frames) if frame)
+
+    def __len__(self) -> int:
+        return sum(map(bool, self._frames))
+
+
+class _Turn:
+    """A lock that is forgotten when nobody waits for it any more."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
 
 
 class CubeReader:
@@ -121,8 +152,8 @@ class CubeReader:
             raise StoreError("this group is no latent cube", place=str(group.store_path))
         self.group, self.header = group, header
         self.cache = FieldCache(cache_bytes)
-        self._coders: dict[Tile, BlockCoder] = {}
-        self._locks: dict[tuple[int, Tile], threading.Lock] = {}
+        self._coders: OrderedDict[Tile, BlockCoder] = OrderedDict()
+        self._locks: WeakValueDictionary[tuple[int, Tile], _Turn] = WeakValueDictionary()
         self._lock = threading.Lock()
         self._arrays: dict[str, zarr.Array[Any]] = {}
 
@@ -131,35 +162,36 @@ class CubeReader:
         """The skeleton."""
         table = read_table(read_blob(self.group, "references"))
         if table.channels != self.header.channels or table.factor.size not in (0, self.header.shape[0]):
-            raise StoreError(f"a reference table of {table.channels} channels for a cube of {self.header.channels}")
+            raise StoreError(
+                f"a reference table of {table.channels} channels and {table.factor.size} rows for a cube of "
+                f"{self.header.channels} and {self.header.shape[0]}",
+                place=str(self.group.store_path),
+            )
         return table
-
-    @cached_property
-    def _statics(self) -> dict[int, npt.NDArray[np.int32]]:
-        return static_fields(read_blob(self.group, "statics"), self.header, self.table, find_model(self.header.model))
 
     @cached_property
     def base(self) -> Base | None:
         """What the latents say; None without latents."""
         return Base(self.group, self.header) if self.header.basis else None
 
-    def latent_fields(self, place: BlockPlace, tile: Tile, wanted: Iterable[Key]) -> dict[Key, DecodedField]:
+    def base_of(self, place: BlockPlace, tile: Tile) -> Callable[[int, int], npt.NDArray[np.int32]] | None:
+        """What the latents say of a field of a block, on its channel's nominal lattice; None without latents."""
+        base, where = self.base, self.header.tile_slices(tile)
+        if base is None:
+            return None
+        return lambda time, channel: base.nominal(place.first + time, channel, self.table, where)
+
+    def _latent_fields(self, place: BlockPlace, tile: Tile, wanted: Iterable[Key]) -> dict[Key, DecodedField]:
         """Fields of variables that have latents alone: what the base says, missing where the static mask says so."""
         where, base = self.header.tile_slices(tile), self.base
         assert base is not None
         found = {}
         for time, channel in wanted:
             variable, own = self.places[channel]
-            values = base.values(place.first + time, channel)[where]
-            dtype = np.dtype(variable.dtype)
-            if dtype.kind in "iub":
-                limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-                values = np.clip(np.rint(values), *limits)
-            with np.errstate(over="ignore"):
-                cast = values.astype(dtype)
+            values = as_dtype(base.values(place.first + time, channel)[where], np.dtype(variable.dtype))
             if variable.mask(own) >= 0:
-                cast[read_masks(self.group, variable.mask(own), where) == 1] = np.nan
-            found[time, channel] = DecodedField(cast, np.zeros((1, 1), np.int32), np.zeros((1, 1), np.uint8))
+                values[read_masks(self.group, self.header, variable.mask(own), tile) == 1] = np.nan
+            found[time, channel] = DecodedField(values, np.zeros((1, 1), np.int32), np.zeros((1, 1), np.uint8))
         return found
 
     @cached_property
@@ -168,28 +200,36 @@ class CubeReader:
         return [(v, c) for v in self.header.variables for c in range(v.channels)]
 
     def coder(self, tile: Tile) -> BlockCoder:
-        """What codes the blocks of a tile."""
+        """What codes the blocks of a tile; of the tiles used last a few are held."""
         with self._lock:
-            if tile not in self._coders:
-                self._coders[tile] = self._make_coder(tile)
-            return self._coders[tile]
+            if tile in self._coders:
+                self._coders.move_to_end(tile)
+                return self._coders[tile]
+        made = self._make_coder(tile)
+        with self._lock:
+            kept = self._coders.setdefault(tile, made)
+            while len(self._coders) > _MOST_CODERS:
+                self._coders.popitem(last=False)
+            return kept
 
     def _make_coder(self, tile: Tile) -> BlockCoder:
-        where, table = self.header.tile_slices(tile), self.table
-        whole = where[1] == slice(0, self.header.shape[1])
-        here = replace(
-            table, factor=table.factor[where[0]] if table.factor.size else table.factor, periodic=table.periodic * np.uint8(whole)
-        )
+        header, table = self.header, self.table
+        where = header.tile_slices(tile)
+        whole = where[1] == slice(0, header.shape[1])
+        factor = table.factor[where[0]] if table.factor.size else table.factor
+        here = replace(table, factor=factor, periodic=table.periodic * np.uint8(whole))
+        shape = where[0].stop - where[0].start, where[1].stop - where[1].start
         sections: dict[int, bytes] = {-1: b""}
         specs = []
         for variable, channel in self.places:
             index = variable.mask(channel)
             if index not in sections:
-                sections[index] = mask_section(read_masks(self.group, index, where))
-            specs.append(spec_of(self.header, variable, channel, table, where, sections[index]))
-        statics = {c: np.ascontiguousarray(field[where]) for c, field in self._statics.items()}
-        names = [f"{v.name}[{c}]" for v, c in self.places]
-        return BlockCoder(here, specs, names, self.header.time_stride, find_model(self.header.model), statics)
+                sections[index] = mask_section(read_masks(self.group, header, index, tile))
+            specs.append(spec_of(header, variable, channel, table, shape, sections[index]))
+        model = find_model(header.model)
+        statics = StaticFields(read_statics(self.group, header, tile), shape, table, model)
+        names = [f"{v.name}[{c}]" if v.channels > 1 else v.name for v, c in self.places]
+        return BlockCoder(here, specs, names, header.time_stride, model, statics)
 
     def fields(self, block: int, place: BlockPlace, tile: Tile, wanted: Iterable[Key]) -> dict[Key, DecodedField]:
         """Fields of a block, by time in the block and channel; decodes them and what they look at, unless it is held."""
@@ -198,16 +238,17 @@ class CubeReader:
         if len(known) == len(keys):
             return known
         with self._lock:
-            lock = self._locks.setdefault((block, tile), threading.Lock())
-        with lock, working():  # what one reader decodes, the next one finds
-            latents_alone = [key for key in keys if key not in known and not self.places[key[1]][0].refinement]
-            if latents_alone:
-                self.cache.add(block, tile, made := self.latent_fields(place, tile, latents_alone))
+            turn = self._locks.setdefault((block, tile), _Turn())
+        with turn.lock, working():  # what one reader decodes, the next one finds
+            alone = [key for key in keys if key not in known and not self.places[key[1]][0].refinement]
+            if alone:
+                made = self._latent_fields(place, tile, alone)
+                self.cache.add(block, tile, made)
                 known |= made
-                if len(known) == len(keys):
-                    return known
+            if len(known) == len(keys):
+                return known
             coder = self.coder(tile)
-            everything = [(t, c) for t in range(place.length) for c in range(self.header.channels)]
+            everything = ((t, c) for t in range(place.length) for c in range(self.header.channels))
             held = self.cache.some(block, tile, everything)
             bundles: dict[tuple[int, str], tuple[bytes, ...]] = {}
 
@@ -219,21 +260,14 @@ class CubeReader:
                     bundles[key] = read_bundle_at(array, place.first + time, tile, variable.channels)
                 return bundles[key][own]
 
-            refined = [key for key in keys if self.places[key[1]][0].refinement]
+            refined = [key for key in keys if key not in known]
             found = coder.decode(place.length, refined, frame, self.base_of(place, tile), held)
             self.cache.add(block, tile, found)
         return {key: known[key] if key in known else found[key] for key in keys}
 
-    def base_of(self, place: BlockPlace, tile: Tile) -> Callable[[int, int], npt.NDArray[np.int32]] | None:
-        """What the latents say of a field of a block, on its channel's nominal lattice; None without latents."""
-        base, where = self.base, self.header.tile_slices(tile)
-        if base is None:
-            return None
-        return lambda time, channel: base.nominal(place.first + time, channel, self.table, where)
-
     def _refinement(self, variable: CubeVariable) -> zarr.Array[Any]:
         if variable.name not in self._arrays:
-            self._arrays[variable.name] = refinement_array(self.group, variable)
+            self._arrays[variable.name] = refinement_array(self.group, self.header, variable)
         return self._arrays[variable.name]
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,14 +17,17 @@ from latentzarr.cube.basis import JointBasis
 from latentzarr.cube.bundle import pack_bundle
 from latentzarr.cube.choose import Choice, Place, choose
 from latentzarr.cube.skeleton import SampleFields
+from latentzarr.cube.synthesis import LIMIT
 from latentzarr.dataset.cube_header import CubeHeader, CubeVariable
-from latentzarr.dataset.cube_survey import Dimensions, Survey, channel_fields, runs_of_times
+from latentzarr.dataset.cube_survey import Dimensions, Survey, channel_fields, fields_of, runs_of_times
 from latentzarr.models.weights import Model
 from latentzarr.scaling import FRACTION
 
-__all__ = ["Sampled", "Skeleton", "is_periodic", "nominal_lattice", "sample"]
+__all__ = ["Sampled", "Skeleton", "is_periodic", "nominal_lattice", "sample", "turning_factor"]
 
 _RUNS = 4
+_LEAST_TIMES = 8  # with fewer there is no static field
+_STEPS = 1e-300, 1e300
 _STATIC_TIMES = 32
 _LARGEST_SAMPLE = 2**16
 
@@ -42,7 +45,7 @@ def nominal_lattice(variable: CubeVariable, seen: Survey, first: int) -> tuple[l
             step = 1.0
         mean = float(seen.mean[first + c])
         origins.append(mean if np.isfinite(mean) else 0.0)
-        steps.append(float(max(step, extent * 2.0**-20)))
+        steps.append(float(np.clip(max(step, extent * 2.0**-20), *_STEPS)))
     return origins, steps
 
 
@@ -57,21 +60,21 @@ class Sampled:
     places : tuple of Place
     origin, step : float64 arrays, shape (channels,)
         Nominal lattices.
-    means : float64 array, shape (channels, rows, columns), or None
-        Mean fields of the whole grid, on the nominal lattices; None of few times.
     factor : float64 array, shape (rows,), or None
         Of turning terms, of all rows.
     periodic : bool
         The columns go once around.
+    static_times : tuple of int
+        Times that static fields are means of.
     """
 
     samples: SampleFields
     places: tuple[Place, ...]
     origin: npt.NDArray[np.float64]
     step: npt.NDArray[np.float64]
-    means: npt.NDArray[np.float64] | None
     factor: npt.NDArray[np.float64] | None
     periodic: bool
+    static_times: tuple[int, ...]
 
     def choose(self, block: int, times: int, access: float) -> Choice:
         """What looks at what."""
@@ -91,33 +94,36 @@ def sample(
         places += [Place(i, c) for c in range(v.channels)]
     lattice = np.array(origin), np.array(step)
     times = header.times
-    means = _means(ds, names, dims, times, lattice) if times >= 8 else None
-    height, width = _window(header.shape)
-    down, across = (header.shape[0] - height) // 2, (header.shape[1] - width) // 2
-    cut = slice(down, down + height), slice(across, across + width)
+    window = _window(header.shape)
+    whole = slice(0, header.shape[0]), slice(0, header.shape[1])
     runs, bases = [], []
     for part in runs_of_times(times, max(block, 4) if block > 1 else 1, _RUNS if block > 1 else 2 * _RUNS):
-        on = _on_lattice(ds, names, dims, part, lattice)
-        runs.append(np.ascontiguousarray(on[..., cut[0], cut[1]]))
+        on = _on_lattice(ds, names, dims, part, window if basis is None else whole, lattice)
         if basis is not None:
-            bases.append(_of_base(on, basis, header, lattice)[..., cut[0], cut[1]])
-    periodic, factor = is_periodic(ds, dims), _turning(ds, dims)
+            bases.append(np.ascontiguousarray(_of_base(on, basis, header, lattice)[..., window[0], window[1]]))
+            on = np.ascontiguousarray(on[..., window[0], window[1]])
+        runs.append(on)
+    chosen = np.unique(np.linspace(0, times - 1, min(times, _STATIC_TIMES)).astype(int)).tolist()
+    means = None
+    if times >= _LEAST_TIMES:
+        means = sum(_on_lattice(ds, names, dims, slice(t, t + 1), window, lattice)[0] for t in chosen) / len(chosen)
+    periodic, factor = is_periodic(ds, dims), turning_factor(ds, dims)
     samples = SampleFields(
         runs,
-        None if means is None else np.ascontiguousarray(means[:, cut[0], cut[1]]),
+        means,
         bases or None,
-        None if factor is None else factor[cut[0]],
-        periodic and width == header.shape[1],
+        None if factor is None else factor[window[0]],
+        periodic and window[1] == whole[1],
     )
-    return Sampled(samples, tuple(places), *lattice, means, factor, periodic)
+    return Sampled(samples, tuple(places), *lattice, factor, periodic, tuple(chosen))
 
 
 @dataclass(frozen=True, eq=False)
 class Skeleton:
-    """Bytes of the skeleton and of the static fields, as they are stored."""
+    """What is stored of the skeleton: the table's bytes, a bundle of static fields for each tile; and the time stride."""
 
     table: bytes
-    statics: bytes
+    statics: Mapping[tuple[int, int], bytes]
     time_stride: int
 
     @classmethod
@@ -130,28 +136,9 @@ class Skeleton:
         choice = found.choose(min(block, header.times), header.times, access)
         whole = np.zeros(0, np.int32) if found.factor is None else np.rint(256 * found.factor).astype(np.int32)
         table = replace(choice.table, factor=whole, periodic=np.array([found.periodic], np.uint8))
-        statics = [b""] * len(found.places)
-        for c, wanted in enumerate(choice.statics):
-            if wanted and found.means is not None:
-                values = (found.means[c] / FRACTION * found.step[c] + found.origin[c]).astype(np.float32)
-                statics[c] = encode_chunk(values, CodecConfig(bound=ErrorBound.absolute(found.step[c] / 4), model=model))
-        return cls(table.to_bytes(), pack_bundle(statics), choice.time_stride)
-
-
-def _window(shape: tuple[int, int]) -> tuple[int, int]:
-    """The part of a grid that is sampled: all rows if possible."""
-    height = min(shape[0], 256)
-    return height, min(shape[1], max(64, _LARGEST_SAMPLE // height))
-
-
-def _on_lattice(
-    ds: xr.Dataset, names: Sequence[str], dims: Dimensions, times: slice, lattice: tuple[Any, Any]
-) -> npt.NDArray[np.float64]:
-    """All channels at some times, on their nominal lattices, 0 where values are missing."""
-    x = np.concatenate([channel_fields(ds.variables[name], dims, times).astype(np.float64) for name in names], axis=1)
-    with np.errstate(invalid="ignore", over="ignore"):
-        on = (x - lattice[0][:, None, None]) * (FRACTION / lattice[1][:, None, None])
-    return np.where(np.isfinite(on), on, 0.0)
+        wanted = [c for c, looked_at in enumerate(choice.statics) if looked_at]
+        statics = _static_bundles(ds, dims, header, found.static_times, wanted, found.step, model)
+        return cls(table.to_bytes(), statics, choice.time_stride)
 
 
 def _of_base(
@@ -172,16 +159,65 @@ def _of_base(
     return said
 
 
-def _means(ds: xr.Dataset, names: Sequence[str], dims: Dimensions, times: int, lattice: Any) -> npt.NDArray[np.float64]:
-    """The mean field of each channel over some times."""
-    chosen = np.unique(np.linspace(0, times - 1, min(times, _STATIC_TIMES)).astype(int))
-    total = sum(_on_lattice(ds, names, dims, slice(int(t), int(t) + 1), lattice)[0] for t in chosen)
-    return np.asarray(total / len(chosen))
+def _static_bundles(
+    ds: xr.Dataset, dims: Dimensions, header: CubeHeader, times: Sequence[int], wanted: Sequence[int], step: Any, model: Model
+) -> dict[tuple[int, int], bytes]:
+    """The mean fields of some channels, coded tile by tile."""
+    tiles = list(np.ndindex(*header.grid))
+    frames = {tile: [b""] * header.channels for tile in tiles}
+    for v in header.variables:
+        first = header.first_channel[v.name]
+        of = [c - first for c in wanted if first <= c < first + v.channels]
+        if not of:
+            continue
+        mean = mean_fields((channel_fields(ds.variables[v.name], dims, slice(t, t + 1))[0] for t in times), of)
+        for c, field in zip(of, mean, strict=True):
+            config = CodecConfig(bound=ErrorBound.absolute(step[first + c] / 4), model=model)
+            for tile in tiles:
+                frames[tile][first + c] = encode_chunk(np.ascontiguousarray(field[header.tile_slices(tile)]), config)
+    return {tile: pack_bundle(found) for tile, found in frames.items()}
+
+
+def mean_fields(fields: Iterable[npt.NDArray[Any]], channels: Sequence[int]) -> npt.NDArray[np.float32]:
+    """The mean over times of some channels where values are finite, 0 where they never are.
+
+    Parameters
+    ----------
+    fields : iterable of arrays, shape (channels, rows, columns)
+    channels : sequence of int
+    """
+    total: Any = 0.0
+    count: Any = 0
+    for field in fields:
+        x = field[list(channels)].astype(np.float64)
+        known = np.isfinite(x)
+        total, count = total + np.where(known, x, 0.0), count + known
+    with np.errstate(over="ignore"):
+        return np.asarray(total / np.maximum(count, 1)).astype(np.float32)
+
+
+def _window(shape: tuple[int, int]) -> tuple[slice, slice]:
+    """The part of a grid that is sampled: all rows if possible."""
+    height = min(shape[0], 256)
+    width = min(shape[1], max(64, _LARGEST_SAMPLE // height))
+    down, across = (shape[0] - height) // 2, (shape[1] - width) // 2
+    return slice(down, down + height), slice(across, across + width)
+
+
+def _on_lattice(
+    ds: xr.Dataset, names: Sequence[str], dims: Dimensions, times: slice, window: tuple[slice, slice], lattice: tuple[Any, Any]
+) -> npt.NDArray[np.float64]:
+    """All channels at some times in a window, on their nominal lattices, 0 where values are missing."""
+    part = fields_of(ds, names, dims, times, window)
+    x = np.concatenate([part[name].astype(np.float64) for name in names], axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        on = (x - lattice[0][:, None, None]) * (FRACTION / lattice[1][:, None, None])
+    return np.where(np.isfinite(on), np.clip(on, -LIMIT, LIMIT), 0.0)
 
 
 def is_periodic(ds: xr.Dataset, dims: Dimensions) -> bool:
     """Whether the columns are longitudes once around."""
-    if dims.columns not in ds.coords or ds[dims.columns].ndim != 1 or ds.sizes[dims.columns] < 8:
+    if dims.columns not in ds.coords or ds[dims.columns].dtype.kind not in "iuf" or ds.sizes[dims.columns] < 8:
         return False
     x = ds[dims.columns]
     if "degree" not in str(x.attrs.get("units", "")).lower() and "lon" not in dims.columns.lower():
@@ -190,9 +226,9 @@ def is_periodic(ds: xr.Dataset, dims: Dimensions) -> bool:
     return bool(np.allclose(steps, steps[0], rtol=1e-3) and abs(abs(steps[0]) * len(x) - 360) < 0.5 * abs(steps[0]))
 
 
-def _turning(ds: xr.Dataset, dims: Dimensions) -> npt.NDArray[np.float64] | None:
+def turning_factor(ds: xr.Dataset, dims: Dimensions) -> npt.NDArray[np.float64] | None:
     """sin(latitude) / (sin(latitude)**2 + 0.05) of each row: how wind follows from pressure; None without latitudes."""
-    if dims.rows not in ds.coords or ds[dims.rows].ndim != 1:
+    if dims.rows not in ds.coords or ds[dims.rows].dtype.kind not in "iuf":
         return None
     units = str(ds[dims.rows].attrs.get("units", "")).lower()
     if not (units.startswith("degree") or "lat" in dims.rows.lower()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,22 @@ import xarray as xr
 
 from latentzarr.errors import InvalidConfigError
 
-__all__ = ["Dimensions", "Survey", "channel_fields", "channel_shape", "dimensions_of", "runs_of_times", "static_masks", "survey"]
+__all__ = [
+    "Dimensions",
+    "Survey",
+    "channel_fields",
+    "channel_shape",
+    "dimensions_of",
+    "fields_of",
+    "runs_of_times",
+    "static_masks",
+    "survey",
+]
 
 _TIMES = ("time", "valid_time", "t")
+_ROWS = ("lat", "latitude", "degrees_north", "degree_north", "grid_latitude", "y", "projection_y_coordinate")
+_COLUMNS = ("lon", "longitude", "degrees_east", "degree_east", "grid_longitude", "x", "projection_x_coordinate")
+_SAMPLED_TIMES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +59,18 @@ class Survey:
 
 
 def dimensions_of(ds: xr.Dataset, names: Sequence[str], time_dim: str | None = None) -> Dimensions:
-    """The dimensions of a cube of some variables: the last two they all end with, and the time.
+    """The dimensions of a cube of some variables: the time, latitude and longitude, or the last two that are not the time.
 
     Raises
     ------
     InvalidConfigError
         If the variables do not lie on one grid, or there is no such time.
     """
-    ends = {tuple(str(d) for d in ds[name].dims[-2:]) for name in names}
-    if len(ends) != 1 or len(next(iter(ends))) != 2:
-        raise InvalidConfigError(
-            f"the variables of a cube end with the same two dimensions (rows, columns); these end with {sorted(map(str, ends))}. "
-            "Transpose them, or write a cube for each grid (group=...)"
-        )
-    rows, columns = next(iter(ends))
-    leading = [str(d) for name in names for d in ds[name].dims[:-2]]
-    dates = [d for d in leading if d in ds.coords and np.issubdtype(ds[d].dtype, np.datetime64)]
-    named = [d for d in leading if d in _TIMES]
+    every = list(dict.fromkeys(str(d) for name in names for d in ds[name].dims))
+    if time_dim is not None and time_dim not in every:
+        raise InvalidConfigError(f"no variable of the cube has the dimension time_dim={time_dim!r}; they have {', '.join(every)}")
+    dates = [d for d in every if d in ds.coords and np.issubdtype(ds[d].dtype, np.datetime64)]
+    named = [d for d in every if d in _TIMES]
     time = time_dim or (dates or named or [""])[0]
     without = [name for name in names if time and time not in ds[name].dims]
     if without:
@@ -71,7 +79,25 @@ def dimensions_of(ds: xr.Dataset, names: Sequence[str], time_dim: str | None = N
             "or write it to a cube of its own (group=...)",
             place=without[0],
         )
-    return Dimensions(time, rows, columns)
+    ends = {name: _horizontal(ds, [str(d) for d in ds[name].dims if d != time]) for name in names}
+    if len({frozenset(e) for e in ends.values()}) != 1 or len(ends[names[0]]) != 2:
+        raise InvalidConfigError(
+            f"the variables of a cube share two horizontal dimensions, latitude and longitude or the last two; here there are "
+            f"{', '.join(f'{n}: {e}' for n, e in ends.items())}. Transpose them, or write a cube for each grid (group=...)"
+        )
+    return Dimensions(time, *ends[names[0]])
+
+
+def _horizontal(ds: xr.Dataset, dims: Sequence[str]) -> tuple[str, ...]:
+    """Latitude and longitude where both are told by their names or units, else the last two dimensions."""
+    found = [[d for d in dims if _is_axis(ds, d, words)] for words in (_ROWS, _COLUMNS)]
+    return (found[0][0], found[1][0]) if len(found[0]) == len(found[1]) == 1 else tuple(dims[-2:])
+
+
+def _is_axis(ds: xr.Dataset, dim: str, words: Sequence[str]) -> bool:
+    about = ds[dim].attrs if dim in ds.coords else {}
+    said = {dim.lower(), str(about.get("standard_name", "")).lower(), str(about.get("units", "")).lower()}
+    return not said.isdisjoint(words)
 
 
 def channel_shape(variable: xr.Variable, dims: Dimensions) -> tuple[int, ...]:
@@ -79,9 +105,13 @@ def channel_shape(variable: xr.Variable, dims: Dimensions) -> tuple[int, ...]:
     return tuple(n for d, n in zip(variable.dims, variable.shape, strict=True) if d not in (dims.time, dims.rows, dims.columns))
 
 
-def channel_fields(variable: xr.Variable, dims: Dimensions, times: slice) -> npt.NDArray[Any]:
+def channel_fields(
+    variable: xr.Variable, dims: Dimensions, times: slice, where: tuple[slice, slice] | None = None
+) -> npt.NDArray[Any]:
     """Values of some times (all there is where there is no time), shape (times, channels, rows, columns), native byte order."""
     part = variable.isel({dims.time: times}) if dims.time in variable.dims else variable
+    if where is not None:
+        part = part.isel({dims.rows: where[0], dims.columns: where[1]})
     rest = [d for d in part.dims if d not in (dims.time, dims.rows, dims.columns)]
     front = [dims.time] if dims.time in part.dims else []
     values = np.asarray(part.transpose(*front, *rest, dims.rows, dims.columns).values)
@@ -92,33 +122,82 @@ def channel_fields(variable: xr.Variable, dims: Dimensions, times: slice) -> npt
     return values.reshape(count, channels, rows, columns)
 
 
-def survey(ds: xr.Dataset, names: Sequence[str], dims: Dimensions, times: Sequence[slice]) -> Survey:
-    """Look at all channels at some times."""
-    low: list[npt.NDArray[np.float64]] = []
-    high, mean, missing = list(low), list(low), []
-    for name in names:
-        found = [_stats(channel_fields(ds.variables[name], dims, t)) for t in times]
-        count = sum(f[3] for f in found)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean.append(sum(f[2] for f in found) / count)
-        low.append(np.min([f[0] for f in found], 0))
-        high.append(np.max([f[1] for f in found], 0))
-        always = np.logical_and.reduce([f[4] for f in found])
-        ever = np.logical_or.reduce([f[5] for f in found])
-        same = (always == ever).all((-1, -2), keepdims=True)
-        missing.append((always & same).astype(np.uint8))
-    return Survey(*(np.concatenate(parts) for parts in (low, high, mean, missing)))
+def fields_of(
+    ds: xr.Dataset, names: Sequence[str], dims: Dimensions, times: slice, where: tuple[slice, slice] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """`channel_fields` of several variables; what Dask has to compute for them is computed together, once."""
+    part = ds[list(names)].drop_vars(list(ds.coords))
+    if dims.time:
+        part = part.isel({dims.time: times})
+    if where is not None:
+        part = part.isel({dims.rows: where[0], dims.columns: where[1]})
+    lazy = [name for name in names if part.variables[name].chunks is not None]
+    if lazy:
+        part = part.assign(part[lazy].compute())
+    every = slice(None)
+    return {name: channel_fields(part.variables[name], dims, every) for name in names}
 
 
-def _stats(values: npt.NDArray[Any]) -> tuple[Any, ...]:
+def survey(ds: xr.Dataset, names: Sequence[str], dims: Dimensions, times: int, block: int, whole: Collection[str]) -> Survey:
+    """Look at all channels.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+    names : sequence of str
+    dims : Dimensions
+    times : int
+    block : int
+        Times looked at together.
+    whole : collection of str
+        Variables of which every value is looked at, since a bound rests on it; of all others a few times are enough.
+    """
+    stats = {name: _Stats() for name in names}
+    for at in (slice(t, min(t + block, times)) for t in range(0, times, block)):
+        needed = [name for name in names if name in whole]
+        if needed:
+            for name, values in fields_of(ds, needed, dims, at).items():
+                stats[name].look(values)
+    for t in np.unique(np.linspace(0, times - 1, min(times, _SAMPLED_TIMES)).astype(int)).tolist():
+        needed = [name for name in names if name not in whole]
+        if needed:
+            for name, values in fields_of(ds, needed, dims, slice(t, t + 1)).items():
+                stats[name].look(values)
+    found = [stats[name].result() for name in names]
+    return Survey(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+class _Stats:
     """Minimum, maximum, sum and count of the finite values of each channel; where values are always, ever missing."""
-    finite = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
-    x = values.astype(np.float64)
-    axes = (0, 2, 3)
-    low = np.where(finite, x, np.inf).min(axes)
-    high = np.where(finite, x, -np.inf).max(axes)
-    nan = np.isnan(x)
-    return low, high, np.where(finite, x, 0.0).sum(axes), finite.sum(axes), nan.all(0), nan.any(0)
+
+    def __init__(self) -> None:
+        self._low: Any = None
+
+    def look(self, values: npt.NDArray[Any]) -> None:
+        """Look at some times, one field after the other, since they may be many."""
+        if self._low is None:
+            channels = values.shape[1]
+            self._low, self._high = np.full(channels, np.inf), np.full(channels, -np.inf)
+            self._sum, self._count = np.zeros(channels), np.zeros(channels)
+            self._always, self._ever = np.ones(values.shape[1:], bool), np.zeros(values.shape[1:], bool)
+        for t, c in np.ndindex(*values.shape[:2]):
+            x = values[t, c]
+            missing = np.isnan(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool)
+            self._always[c] &= missing
+            self._ever[c] |= missing
+            known = x[np.isfinite(x)]
+            if known.size:
+                self._low[c], self._high[c] = min(self._low[c], float(known.min())), max(self._high[c], float(known.max()))
+                with np.errstate(over="ignore", invalid="ignore"):
+                    self._sum[c] += known.sum(dtype=np.float64)
+                self._count[c] += known.size
+
+    def result(self) -> tuple[npt.NDArray[Any], ...]:
+        """Low, high and mean by channel; 1 where a value is missing at all times, if none is missing only at some."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = self._sum / self._count
+        same = (self._always == self._ever).all((-1, -2), keepdims=True)
+        return self._low, self._high, mean, (self._always & same).astype(np.uint8)
 
 
 def static_masks(missing: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], list[int]]:

@@ -17,9 +17,9 @@ from latentzarr.codec.config import Effort
 from latentzarr.cube.model import CubeModel
 from latentzarr.dataset.carried import carry_model
 from latentzarr.dataset.cube_blocks import BlockWriter, Written
-from latentzarr.dataset.cube_header import CUBE, CubeHeader
-from latentzarr.dataset.cube_latents import COMMON, SPECIFIC, create_latents, matched_channels
-from latentzarr.dataset.cube_layout import add_refinement, write_blob, write_masks
+from latentzarr.dataset.cube_header import CUBE, LATENTS, CubeHeader
+from latentzarr.dataset.cube_latents import create_latents, matched_channels
+from latentzarr.dataset.cube_layout import add_refinement, write_blob, write_masks, write_statics
 from latentzarr.dataset.cube_plan import CubeBounds, cube_variables, planned_header
 from latentzarr.dataset.cube_skeleton import Skeleton
 from latentzarr.dataset.cube_survey import dimensions_of
@@ -30,6 +30,7 @@ from latentzarr.dataset.report import Report, VariableReport
 from latentzarr.dataset.storage import (
     Location,
     finish,
+    is_group,
     location_of,
     metadata_bytes,
     open_root,
@@ -39,13 +40,11 @@ from latentzarr.dataset.storage import (
     writing,
 )
 from latentzarr.dataset.tasks import cf_encoding
-from latentzarr.errors import AlreadyLossyError, InvalidConfigError
+from latentzarr.errors import AlreadyLossyError, InvalidConfigError, StoreExistsError
 from latentzarr.models.store import shipped_model
 from latentzarr.models.weights import Model
 
 __all__ = ["to_cube"]
-
-_TIMES_IN_SHARD = 8
 
 
 def to_cube(
@@ -74,8 +73,8 @@ def to_cube(
     store : path, URL or zarr store
     bounds : mapping, optional
         By variable: ``"0.5 K"``, ``"1% of range"`` (of the variable), ``"2% of level range"`` (each level's own), ``"lossless"``,
-        or one number for each level (from an ensemble's spread, say). Without bounds the cube has latents alone: the error is
-        reported and nothing is promised.
+        or one number for each level (from an ensemble's spread, say).
+        Without bounds the cube has latents alone: the error is reported and nothing is promised.
     model : CubeModel, Model or str, optional
         From `latentzarr.fit_cube`: latents are stored too. A `Model`: networks of the refinement, no latents; by default those
         shipped for the effort. A name: a registered autoencoder, without bounds (`latentzarr.encode_latents`).
@@ -101,8 +100,7 @@ def to_cube(
     Returns
     -------
     Report
-        Also stored in the attribute ``latentzarr_report``; the bytes of what variables share are in its ``metadata``. Of an
-        autoencoder of your own, a `LatentReport`.
+        Also stored in the attribute ``latentzarr_report``; the bytes of what variables share are in its ``metadata``.
 
     Raises
     ------
@@ -113,6 +111,8 @@ def to_cube(
     """
     started = clock.perf_counter()
     effort = Effort(effort)
+    if not 0 <= access <= 1:
+        raise InvalidConfigError(f"access is a share of 0 to 1, not {access}")
     if isinstance(model, str):
         from latentzarr.dataset.own_autoencoder_write import encode_latents
 
@@ -147,9 +147,11 @@ def to_cube(
         skeleton = Skeleton.fit(ds, names, dims, header, seen, block, access, chosen, basis)
         header = replace(header, time_stride=skeleton.time_stride)
     location = location_of(store)
-    with writing(place_of(location)):
+    with writing(place_of(location), resumable=False):
         if not group:
-            prepare_target(location, overwrite=overwrite)
+            prepare_target(location, overwrite=overwrite, resumable=False)
+        elif not overwrite and is_group(location, group):
+            raise StoreExistsError(f"there is a group {group!r} already; overwrite=True replaces it", place=place_of(location))
         root = _write_metadata(ds, names, location, group, header, chosen, skeleton, seen.missing)
         if basis is not None:
             create_latents(root, ds, header, basis)
@@ -160,14 +162,14 @@ def to_cube(
 
 
 def _write_metadata(
-    ds: xr.Dataset, names: Sequence[str], location: Location, group: str, header: CubeHeader, model: Model, skeleton: Skeleton | None,
-    masks: npt.NDArray[np.uint8],
+    ds: xr.Dataset, names: Sequence[str], location: Location, group: str, header: CubeHeader, model: Model,
+    skeleton: Skeleton | None, masks: npt.NDArray[np.uint8],
 ) -> zarr.Group:  # fmt: skip
     """Everything but the blocks, marked as incomplete from the first byte on."""
     container = new_container(model.digest, complete=False)
     lossy = ", ".join(f"{v.name} ({v.words})" for v in header.variables)
     attributes = with_history(ds.attrs, f"{IMPLEMENTATION}: latent cube of {lossy}")
-    rest = ds.drop_vars(list(names)).assign_attrs({**attributes, CONTAINER: container.to_text()})
+    rest = ds.drop_vars(list(names)).assign_attrs({**attributes, CONTAINER: container.to_text(), CUBE: header.to_text()})
     meant = {name: cf_encoding(v) for name, v in rest.variables.items()}
     rest = rest.drop_encoding()
     for name, encoding in meant.items():
@@ -180,14 +182,13 @@ def _write_metadata(
         assert isinstance(found, zarr.Group)
         root = found
     carry_model(root, model)
-    root.update_attributes({CUBE: header.to_text()})
+    if len(masks):
+        write_masks(root, masks, header.tile)
     if skeleton is not None:
         write_blob(root, "references", skeleton.table)
-        write_blob(root, "statics", skeleton.statics)
-    if len(masks):
-        write_masks(root, masks)
-    for variable in header.variables if skeleton is not None else ():
-        add_refinement(root, header, variable, _TIMES_IN_SHARD)
+        write_statics(root, header, skeleton.statics)
+        for variable in header.variables:
+            add_refinement(root, header, variable)
     return root
 
 
@@ -219,7 +220,7 @@ def _shared_bytes(root: zarr.Group) -> int:
     """Bytes of what the variables of a cube share: skeleton, static fields, masks, latents."""
     total = 0
     shared = [f".latentzarr/cube/{name}" for name in ("references", "statics", "masks", "basis")]
-    for name in (*shared, COMMON, SPECIFIC):
+    for name in (*shared, *LATENTS):
         array = root.get(name)
         if isinstance(array, zarr.Array):
             total += int(array.nbytes_stored())

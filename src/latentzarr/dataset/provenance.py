@@ -25,6 +25,7 @@ from latentzarr.errors import IncompleteStoreError, InvalidConfigError
 
 __all__ = [
     "CONTAINER",
+    "CUBE",
     "DECODED_BY",
     "IMPLEMENTATION",
     "REPORT",
@@ -43,6 +44,8 @@ __all__ = [
 
 CONTAINER = "latentzarr"
 """Name of the group attribute that holds the container; what ``lossy_compression`` of a variable points to."""
+CUBE = "latentzarr_cube"
+"""Name of the group attribute that holds the header of a cube."""
 REPORT = "latentzarr_report"
 """Name of the group attribute that holds the report of the write."""
 DECODED_BY = "latentzarr_autoencoder"
@@ -160,6 +163,12 @@ def require_complete(attributes: Mapping[Any, Any], place: str) -> None:
     """
     container = container_of(attributes)
     if container is not None and not container.complete:
+        if CUBE in attributes:
+            raise IncompleteStoreError(
+                "writing this cube was cut off, so parts of it are not there. Write it again from the same data with "
+                "latentzarr.to_cube(..., overwrite=True); or remove it",
+                place=place,
+            )
         raise IncompleteStoreError(
             "writing this store was cut off, parts of it read as missing values. Finish it with "
             "latentzarr.to_zarr(..., resume=True) or 'latentzarr encode --resume', from the same data and settings; or remove it",

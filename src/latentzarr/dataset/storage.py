@@ -20,6 +20,7 @@ __all__ = [
     "Location",
     "drop_block",
     "finish",
+    "is_group",
     "is_stored",
     "location_of",
     "metadata_bytes",
@@ -70,24 +71,25 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def writing(place: str) -> Iterator[None]:
+def writing(place: str, *, resumable: bool = True) -> Iterator[None]:
     """What goes wrong with the medium becomes a `StoreWriteError` that names the store and what to do.
 
     Raises
     ------
     StoreWriteError
     """
+    again = "write again with resume=True" if resumable else "write again with overwrite=True"
     try:
         yield
     except StoreError:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = "the disk is full; make room and write again with resume=True"
+            advice = f"the disk is full; make room and {again}"
         elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
             advice = "the place cannot be written to; check permissions or choose another"
         else:
-            advice = "writing failed; once the cause is gone, write again with resume=True"
+            advice = f"writing failed; once the cause is gone, {again}"
         raise StoreWriteError(f"{advice} ({error})", place=place) from error
     except ValueError as error:
         if "read-only" not in str(error) and "read only" not in str(error):
@@ -107,6 +109,15 @@ def open_root(store: Location, mode: Any = "r", *, consolidated: bool = False) -
         return zarr.open_group(store, mode=mode, use_consolidated=consolidated)
     except (FileNotFoundError, zarr.errors.NodeNotFoundError, zarr.errors.ContainsArrayError) as error:
         raise StoreError("there is no zarr group here", place=place_of(store)) from error
+
+
+def is_group(store: Location, path: str) -> bool:
+    """Whether there is a group at a path of a store."""
+    try:
+        zarr.open_group(store, mode="r", path=path, use_consolidated=False)
+    except (FileNotFoundError, zarr.errors.NodeNotFoundError, zarr.errors.GroupNotFoundError):
+        return False
+    return True
 
 
 def open_array(store: Location, name: str, *, write_empty: bool = True) -> zarr.Array[Any]:
@@ -143,7 +154,7 @@ def drop_block(array: zarr.Array[Any], index: tuple[int, ...]) -> None:
     sync((array.store_path / array.metadata.encode_chunk_key(index)).delete())
 
 
-def prepare_target(store: Location, *, overwrite: bool) -> None:
+def prepare_target(store: Location, *, overwrite: bool, resumable: bool = True) -> None:
     """Refuse to write over anything, or with ``overwrite`` over anything that is no zarr store.
 
     Raises
@@ -164,9 +175,8 @@ def prepare_target(store: Location, *, overwrite: bool) -> None:
     )
     if found is not None:
         if not overwrite:
-            raise StoreExistsError(
-                "there is a store already; overwrite=True replaces it, resume=True finishes one that was cut off", place=place
-            )
+            more = ", resume=True finishes one that was cut off" if resumable else ""
+            raise StoreExistsError(f"there is a store already; overwrite=True replaces it{more}", place=place)
     elif directory is not None and directory.is_dir() and any(directory.iterdir()) and not (directory / "zarr.json").exists():
         raise StoreExistsError("there is a directory that is no zarr store; it is left alone, choose another place", place=place)
     elif directory is not None and directory.is_file():
