@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,10 +13,12 @@ import numpy.typing as npt
 import xarray as xr
 import zarr
 
+from latentzarr.bounds import ErrorBound
 from latentzarr.codec.config import CodecConfig, Effort
 from latentzarr.codec.runtime import current_runtime, using
-from latentzarr.cube.block import BlockCoder
+from latentzarr.cube.block import BlockCoder, Key
 from latentzarr.cube.bundle import pack_bundle
+from latentzarr.cube.field import DecodedField
 from latentzarr.dataset.cube_header import BlockPlace, CubeHeader, CubeVariable
 from latentzarr.dataset.cube_layout import refinement_array, write_bundles
 from latentzarr.dataset.cube_reader import CubeReader
@@ -47,10 +50,17 @@ class Written:
 
     def variables(self, header: CubeHeader) -> tuple[CubeVariable, ...]:
         """The header's variables with the errors that were measured."""
-        return tuple(
-            replace(v, largest_error=self.of[v.name].statistics.max_abs, rmse=self.of[v.name].statistics.rmse)
-            for v in header.variables
-        )
+        return tuple(self._measured(v) for v in header.variables)
+
+    def _measured(self, v: CubeVariable) -> CubeVariable:
+        statistics = self.of[v.name].statistics
+        if not statistics.finite and not math.isnan(v.largest_error):
+            return v
+        largest, rmse = statistics.max_abs, statistics.rmse
+        if not math.isnan(v.largest_error):  # blocks that were there before
+            largest, rmse = max(largest, v.largest_error), math.nan
+        bounds = v.bounds if v.refinement else (ErrorBound.none(rmse if rmse > 0 else 1e-300),)
+        return replace(v, largest_error=largest, rmse=rmse, bounds=bounds)
 
 
 class BlockWriter:
@@ -58,13 +68,13 @@ class BlockWriter:
 
     def __init__(
         self, ds: xr.Dataset, names: Sequence[str], dims: Dimensions, root: zarr.Group, header: CubeHeader, effort: Effort,
-        verify: bool, progress: ProgressOption, only: Sequence[str] | None = None, latents: bool = True,
+        verify: bool, progress: ProgressOption, only: Sequence[str] | None = None, before: CubeReader | None = None,
     ) -> None:  # fmt: skip
-        self.latents = latents and bool(header.basis)
+        self.latents, self.before = before is None and bool(header.basis), before
         self.ds, self.names, self.dims, self.root, self.header = ds, names, dims, root, header
         self.effort, self.verify, self.progress = effort, verify, progress
         self.only = set(only or names)
-        self.reader = CubeReader(root)
+        self.reader = CubeReader(root, header=header)
         self.refined = any(v.refinement for v in header.variables)
         self.arrays = {v.name: refinement_array(root, header, v) for v in header.variables if v.refinement}
         self.tiles = [(r, c) for r in range(header.grid[0]) for c in range(header.grid[1])]
@@ -133,7 +143,16 @@ class BlockWriter:
             for c, spec in enumerate(coder.specs):
                 configs[c] = CodecConfig(bound=spec.bound, model=coder.model, effort=self.effort)
         with using(runtime.device, runtime.threads):
-            return coder.encode(place.length, field, self.reader.base_of(place, tile), configs)
+            known = self._kept(tile, place)
+            return coder.encode(place.length, field, self.reader.base_of(place, tile), configs, known)
+
+    def _kept(self, tile: Tile, place: BlockPlace) -> dict[Key, DecodedField]:
+        """Fields that are stored already and stay as they are, as a reader has them."""
+        if self.before is None:
+            return {}
+        kept = [c for c, (v, _) in enumerate(self.reader.places) if v.name not in self.only]
+        index, _ = self.header.block_of(place.first)
+        return self.before.fields(index, place, tile, [(t, c) for t in range(place.length) for c in kept])
 
     def _store(
         self, place: BlockPlace, values: Mapping[str, npt.NDArray[Any]], jobs: Mapping[Tile, Future[Any]], written: Written,

@@ -1,4 +1,4 @@
-"""`latentzarr.fit_cube`: a model for a data set's own variables and levels, from closed forms first, better with time and torch."""
+"""`latentzarr.fit_cube`: a model for a data set's own variables and levels: closed forms first, networks with time and torch."""
 
 from __future__ import annotations
 

@@ -139,6 +139,8 @@ class CubeReader:
     group : zarr.Group
     cache_bytes : int
         How much of what was decoded is held.
+    header : CubeHeader, optional
+        In the place of the one the group says.
 
     Raises
     ------
@@ -146,8 +148,8 @@ class CubeReader:
         If the group is no cube.
     """
 
-    def __init__(self, group: zarr.Group, cache_bytes: int = CACHE_BYTES) -> None:
-        header = header_of(group.attrs.asdict())
+    def __init__(self, group: zarr.Group, cache_bytes: int = CACHE_BYTES, header: CubeHeader | None = None) -> None:
+        header = header or header_of(group.attrs.asdict())
         if header is None:
             raise StoreError("this group is no latent cube", place=str(group.store_path))
         self.group, self.header = group, header
@@ -271,4 +273,4 @@ class CubeReader:
         return self._arrays[variable.name]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (CubeReader, (self.group, self.cache.limit))
+        return (CubeReader, (self.group, self.cache.limit, self.header))

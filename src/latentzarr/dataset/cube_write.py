@@ -44,7 +44,7 @@ from latentzarr.errors import AlreadyLossyError, InvalidConfigError, StoreExists
 from latentzarr.models.store import shipped_model
 from latentzarr.models.weights import Model
 
-__all__ = ["to_cube"]
+__all__ = ["finish_cube", "report_of", "shared_bytes", "to_cube"]
 
 
 def to_cube(
@@ -140,7 +140,8 @@ def to_cube(
         if block > basis.block:
             raise InvalidConfigError(f"the model's latents are for blocks of at most {basis.block} times, not {block}")
         matched = matched_channels(header, basis, _levels(ds, header))
-        planned = header.variables if bounds is not None else tuple(replace(v, refinement="") for v in header.variables)
+        alone = tuple(replace(v, refinement="", words="latents alone") for v in header.variables)
+        planned = header.variables if bounds is not None else alone
         header = replace(header, basis=basis.digest, latent_channels=matched, variables=planned)
     skeleton = None
     if bounds is not None:
@@ -156,9 +157,10 @@ def to_cube(
         if basis is not None:
             create_latents(root, ds, header, basis)
         written = BlockWriter(ds, names, dims, root, header, effort, verify, progress).write(0)
-        report = _report(location, header, written, clock.perf_counter() - started).require()
-        _finish(location, group, root, replace(header, variables=written.variables(header)), report)
-    return replace(report, metadata=metadata_bytes(location) + _shared_bytes(root))
+        header = replace(header, variables=written.variables(header))
+        report = report_of(location, header, written, clock.perf_counter() - started).require()
+        finish_cube(location, group, root, header, report)
+    return replace(report, metadata=metadata_bytes(location) + shared_bytes(root))
 
 
 def _write_metadata(
@@ -202,7 +204,8 @@ def _levels(ds: xr.Dataset, header: CubeHeader) -> dict[str, list[float]]:
     return found
 
 
-def _report(location: Location, header: CubeHeader, written: Written, seconds: float) -> Report:
+def report_of(location: Location, header: CubeHeader, written: Written, seconds: float) -> Report:
+    """What was counted and measured, by variable."""
     reports = []
     for v in header.variables:
         tally = written.of[v.name]
@@ -216,7 +219,7 @@ def _report(location: Location, header: CubeHeader, written: Written, seconds: f
     return Report(place_of(location), tuple(reports), seconds)
 
 
-def _shared_bytes(root: zarr.Group) -> int:
+def shared_bytes(root: zarr.Group) -> int:
     """Bytes of what the variables of a cube share: skeleton, static fields, masks, latents."""
     total = 0
     shared = [f".latentzarr/cube/{name}" for name in ("references", "statics", "masks", "basis")]
@@ -227,7 +230,7 @@ def _shared_bytes(root: zarr.Group) -> int:
     return total
 
 
-def _finish(location: Location, group: str, root: zarr.Group, header: CubeHeader, report: Report) -> None:
+def finish_cube(location: Location, group: str, root: zarr.Group, header: CubeHeader, report: Report) -> None:
     """Record what was measured, consolidate, and as the very last write say that the store is complete."""
     container = new_container(header.model, complete=True)
     root.update_attributes({CUBE: header.to_text(), REPORT: replace(report, place="").to_json()})
