@@ -22,6 +22,7 @@ except ImportError as error:
 __all__ = ["LatentArray", "LatentWindows", "Latents", "torch_dataset"]
 
 _LATENT, _STEP, _CHANNEL = "latent", "latent_step", "latent_channel"
+_CUBE = ("latent_specific", "latent_common")
 _REMEMBERED_BLOCKS = 8
 _BLOCK_BYTES = 16 * 2**20
 
@@ -137,7 +138,7 @@ def torch_dataset(
     lead : int
         Steps from the last of the window to the target.
     variables : str or sequence of str, optional
-        Which arrays; by default ``latent``, or all data variables where there is none of that name. Several are put
+        Which arrays; by default ``latent``; of a cube ``latent_specific`` or, if it has more channels, ``latent_common``; else all. Several are put
         together along the axis after time, so they have to agree in the others.
 
     Returns
@@ -158,7 +159,7 @@ def torch_dataset(
         raise InvalidConfigError(f"input_steps and lead must be 1 or more, got {input_steps} and {lead}")
     there = [str(n) for n in lat.data_vars]
     if variables is None:
-        names = [_LATENT] if _LATENT in there else there
+        names = [_LATENT] if _LATENT in there else _of_a_cube(lat, there) or there
     else:
         names = [variables] if isinstance(variables, str) else list(variables)
     unknown = [n for n in names if n not in there]
@@ -174,6 +175,12 @@ def torch_dataset(
     if first.shape[0] < input_steps + lead:
         raise InvalidConfigError(f"{first.shape[0]} steps are too few for windows of {input_steps} and a lead of {lead}")
     return LatentWindows(arrays, _steps(lat, names, first.dims), input_steps, lead)
+
+
+def _of_a_cube(lat: Latents, there: Sequence[str]) -> list[str]:
+    """Of a cube's latents those of single times, or those of blocks where these hold more."""
+    found = [n for n in _CUBE if n in there]
+    return sorted(found, key=lambda n: -int(lat[n].shape[1]))[:1]
 
 
 def _steps(lat: Latents, names: list[str], dims: tuple[Any, ...]) -> npt.NDArray[np.float32] | None:
