@@ -7,20 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latentzarr.cube.quantise import LATENT_TOP
 from latentzarr.errors import UntrustedModelError
 
-__all__ = ["LATENT_TOP", "MODE_BITS", "TIME_BITS", "BasisArrays", "BlockLatents"]
+__all__ = ["MODE_BITS", "TIME_BITS", "BasisArrays", "BlockLatents"]
 
 Floats = npt.NDArray[np.float64]
 Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
 
-LATENT_TOP = 2**15 - 1
-"""Largest magnitude of a latent."""
 MAX_PATCH = 32
 MAX_BLOCK = 64
 MAX_COMPONENTS = 8192
-TIME_BITS = 6
+TIME_BITS = 10
 """Fractional bits of a component's value at one time."""
 MODE_BITS = 14
 """Fractional bits of the time modes."""

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from latentzarr.cube.arrays import LATENT_TOP, MODE_BITS, TIME_BITS, BasisArrays
+from latentzarr.cube.arrays import MODE_BITS, TIME_BITS, BasisArrays
 from latentzarr.cube.lapped import FRACTION, WEIGHT_BITS, from_patches, patch_grid, rounded_shift
+from latentzarr.cube.quantise import LATENT_TOP
 from latentzarr.errors import InvalidConfigError
 
 __all__ = ["BASE_BITS", "common_at", "synthesise"]
@@ -59,7 +60,7 @@ def synthesise(
 
 
 def common_at(arrays: BasisArrays, common: Int32, time: int) -> Floats:
-    """Values of the common components at one time, whole numbers of 2**-6 quanta, shape (components, y, x)."""
+    """Values of the common components at one time, whole numbers of 2**-10 quanta, shape (components, y, x)."""
     weights = arrays.time_modes[arrays.common_index[:, 1], time].astype(np.float64)
     sums = np.zeros((arrays.common_rows.shape[1], *common.shape[1:]))
     np.add.at(sums, arrays.common_index[:, 0], _clipped(common) * weights[:, None, None])
