@@ -42,6 +42,7 @@ def fit_basis(
     patch: int = 8,
     periodic: bool = False,
     access: float = 1.0,
+    background: npt.NDArray[np.floating] | None = None,
 ) -> JointBasis:
     """Fit a base to fields.
 
@@ -66,6 +67,8 @@ def fit_basis(
         Whether the last column is a neighbour of the first.
     access : float
         What the bits that one time needs count beside the bits of the whole block: 0 for the fewest bits, large for cheap access.
+    background : float array, shape (more times, channels, rows, columns), optional
+        Further fields for the joint modes; what is slow is learned from ``fields`` alone.
 
     Raises
     ------
@@ -75,14 +78,16 @@ def fit_basis(
     table = _checked(fields, channels, block, quality, groups, patch)
     scale = channels.deviations if scale is None else np.asarray(scale, np.float64)
     area = area_of_patches(latitude_weights, fields.shape[2], patch)
-    found = fit_spatial(fields, channels.means, scale, area, patch, quality, periodic=periodic)
-    times, dimensions, down, across = found.modes.shape
-    flat = found.modes.reshape(times, dimensions, -1)
-    cells = np.repeat(area, across) / (times * down * across)  # what a place at a time counts
+    every = fields if background is None else np.concatenate([fields, background])
+    found = fit_spatial(every, channels.means, scale, area, patch, quality, periodic=periodic)
+    times, (dimensions, down, across) = len(fields), found.modes.shape[1:]
+    flat = found.modes.reshape(len(every), dimensions, -1)
+    cells = np.repeat(area, across) / (len(every) * down * across)  # what a place at a time counts
     allowed = max(quality - found.lost, 0.2 * quality) * len(channels) * patch**2
 
     variance, joint = principal(_samples(flat, cells), 0.02 * quality, _MOST)
     outside = max(float((np.square(flat, dtype=np.float64) @ cells).sum() - variance.sum()), 0.0)
+    flat, cells = flat[:times], cells * (len(every) / times)
     parts = np.stack([joint.T @ f for f in flat])
     time_modes = cosine_modes(block)
     blocks = [slice(s, s + block) for s in range(0, times - block + 1, block)]
