@@ -26,8 +26,8 @@ _RIDGE = 1e-3
 def adapted(basis: JointBasis, channels: ChannelTable) -> JointBasis:
     """The base for another set of channels: known ones keep their rows, new ones get rows made from their metadata.
 
-    Channels of the fit that are not asked for are left out. A new channel joins the group of the channel it is most like. Means and
-    scales are those of ``channels`` for new channels and of the base for known ones.
+    Channels of the fit that are not asked for are left out. A new channel joins the group of the channel it is most like. Means
+    and scales are those of ``channels`` for new channels and of the base for known ones.
     """
     known = {_key(c): i for i, c in enumerate(basis.channels.channels)}
     arrays, every = basis.arrays, np.arange(len(basis.channels))
@@ -62,8 +62,7 @@ def blend_weights(channel: Channel, known: ChannelTable) -> Floats:
     """What share of each known channel's rows a channel gets, shape (len(known),); may be negative."""
     table = np.stack([embedding(c) for c in known.channels])
     likeness = table @ table.T + _RIDGE * np.eye(len(table))
-    found: Floats = np.linalg.solve(likeness, table @ embedding(channel))
-    return found
+    return np.asarray(np.linalg.solve(likeness, table @ embedding(channel)), np.float64)
 
 
 def _key(channel: Channel) -> tuple[str, str, float]:

@@ -50,7 +50,7 @@ def distortion(error: Tensor, area: Tensor, weight: Tensor) -> Tensor:
 
 
 def rate(values: Tensor, spread: Tensor) -> Tensor:
-    """Bits a latent, (n,), of values (n, components, y, x) noised instead of rounded, under a logistic of ``spread``."""
+    """Bits a latent, (n,), under a logistic of ``spread``; values (n, components, y, x) noised, not rounded."""
     half, width = 0.5, spread[:, None, None]
     size = values.abs()
     mass = torch.sigmoid((half - size) / width) - torch.sigmoid((-half - size) / width)
