@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latentzarr.cube.arrays import MODE_BITS, BasisArrays, BlockLatents
-from latentzarr.cube.lapped import WEIGHT_BITS, to_patches
+from latentzarr.cube.lapped import WEIGHT_BITS, mirror_half, to_patches
 from latentzarr.cube.quantise import chosen
 from latentzarr.cube.time_split import at_times
 from latentzarr.errors import InvalidConfigError
@@ -120,6 +120,7 @@ def spatial_modes(arrays: BasisArrays, fields: Floats, channels: tuple[int, ...]
         if not np.isfinite(anomaly).all():
             raise InvalidConfigError(f"channel {channel} holds values that are not finite; fill them first or leave it out")
         patches = to_patches(anomaly, turn, periodic=periodic)
+        patches = mirror_half(patches, int(arrays.mirrored[0]), odd=bool(arrays.odd[channel]))
         found.append(np.einsum("ms,tmyx->tsyx", spatial[:, : int(arrays.kept[channel])], patches, optimize=True))
     return np.concatenate(found, 1)
 

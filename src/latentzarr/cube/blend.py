@@ -14,7 +14,7 @@ import numpy.typing as npt
 from latentzarr.cube.arrays import BasisArrays
 from latentzarr.cube.basis import JointBasis
 from latentzarr.cube.basis_file import build_basis
-from latentzarr.cube.channels import Channel, ChannelTable, embedding
+from latentzarr.cube.channels import Channel, ChannelTable, embedding, odd_channels
 
 __all__ = ["adapted", "blend_weights"]
 
@@ -52,7 +52,7 @@ def adapted(basis: JointBasis, channels: ChannelTable) -> JointBasis:
         turn=arrays.turn, spatial=arrays.spatial, kept=kept, group=group.astype(np.int32), time_modes=arrays.time_modes,
         common_rows=common, common_index=arrays.common_index, specific_rows=tuple(specific),
         common_variance=arrays.common_variance, specific_variance=tuple(arrays.specific_variance[int(n)] for n in numbers),
-        scale=scale, mean=mean, step=arrays.step,
+        scale=scale, mean=mean, odd=odd_channels(channels), mirrored=arrays.mirrored, step=arrays.step,
     )  # fmt: skip
     same = basis.exact and old == list(range(len(every)))
     return build_basis(made, channels, quality=basis.quality, periodic=basis.periodic, exact=same)

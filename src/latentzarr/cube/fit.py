@@ -12,7 +12,7 @@ from latentzarr.cube.analysis import area_of_patches, latents_of
 from latentzarr.cube.arrays import MODE_BITS, BasisArrays
 from latentzarr.cube.basis import JointBasis
 from latentzarr.cube.basis_file import build_basis
-from latentzarr.cube.channels import ChannelTable
+from latentzarr.cube.channels import ChannelTable, odd_channels
 from latentzarr.cube.klt import principal
 from latentzarr.cube.lapped import WEIGHT_BITS
 from latentzarr.cube.spatial_fit import fit_spatial
@@ -41,6 +41,7 @@ def fit_basis(
     scale: Floats | None = None,
     patch: int = 8,
     periodic: bool = False,
+    mirrored: int = 0,
     access: float = 1.0,
     background: npt.NDArray[np.floating] | None = None,
 ) -> JointBasis:
@@ -65,6 +66,8 @@ def fit_basis(
         Even.
     periodic : bool
         Whether the last column is a neighbour of the first.
+    mirrored : int
+        Which half of the rows lies south of the equator, of grids over both hemispheres: 0 neither, 1 the first, 2 the last.
     access : float
         What the bits that one time needs count beside the bits of the whole block: 0 for the fewest bits, large for cheap access.
     background : float array, shape (more times, channels, rows, columns), optional
@@ -79,7 +82,8 @@ def fit_basis(
     scale = channels.deviations if scale is None else np.asarray(scale, np.float64)
     area = area_of_patches(latitude_weights, fields.shape[2], patch)
     every = fields if background is None else np.concatenate([fields, background])
-    found = fit_spatial(every, channels.means, scale, area, patch, quality, periodic=periodic)
+    odd = odd_channels(channels)
+    found = fit_spatial(every, channels.means, scale, area, patch, quality, mirrored, odd, periodic=periodic)
     times, (dimensions, down, across) = len(fields), found.modes.shape[1:]
     flat = found.modes.reshape(len(every), dimensions, -1)
     cells = np.repeat(area, across) / (len(every) * down * across)  # what a place at a time counts
@@ -104,7 +108,7 @@ def fit_basis(
         time_modes=_whole(time_modes, MODE_BITS), common_rows=_whole(joint[:, used], WEIGHT_BITS),
         common_index=index.astype(np.int32), specific_rows=tuple(_whole(d, WEIGHT_BITS) for _, d in specific),
         common_variance=variance[used], specific_variance=tuple(v for v, _ in specific),
-        scale=scale, mean=channels.means, step=_step(float(np.sqrt(10.0 * level))),
+        scale=scale, mean=channels.means, odd=odd, mirrored=np.array([mirrored], np.int32), step=_step(float(np.sqrt(10.0 * level))),
     )  # fmt: skip
     tried = blocks[:: max(len(blocks) // _BLOCKS_TRIED, 1)]
 

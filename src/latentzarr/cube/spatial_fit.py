@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latentzarr.cube.lapped import edge_turn, to_patches
+from latentzarr.cube.lapped import edge_turn, mirror_half, to_patches
 
 __all__ = ["SpatialFit", "fit_spatial"]
 
@@ -40,14 +40,27 @@ class SpatialFit:
 
 
 def fit_spatial(
-    fields: npt.NDArray[np.floating], mean: Floats, scale: Floats, area: Floats, patch: int, quality: float, *, periodic: bool
+    fields: npt.NDArray[np.floating],
+    mean: Floats,
+    scale: Floats,
+    area: Floats,
+    patch: int,
+    quality: float,
+    half: int,
+    odd: npt.NDArray[np.int32],
+    *,
+    periodic: bool,
 ) -> SpatialFit:
-    """Fit spatial modes to fields (times, channels, rows, columns); ``area`` of each row of patches, shape (y,)."""
+    """Fit spatial modes to fields (times, channels, rows, columns).
+
+    ``area``: of each row of patches, shape (y,); ``half`` and ``odd``, shape (channels,), as in `BasisArrays`.
+    """
     turn = edge_turn(patch)
     cut = []
     for field in fields:
         normal = (field.astype(np.float64) - mean[:, None, None]) / scale[:, None, None]
-        cut.append(to_patches(normal, turn, periodic=periodic).astype(np.float32))
+        patches = to_patches(normal, turn, periodic=periodic).astype(np.float32)
+        cut.append(np.concatenate([mirror_half(p[None], half, odd=bool(o)) for p, o in zip(patches, odd, strict=True)]))
     root = np.sqrt(area).astype(np.float32)[:, None]
     moment = np.zeros((patch**2,) * 2)
     for c in cut:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latentzarr.cube.arrays import MODE_BITS, TIME_BITS, BasisArrays
-from latentzarr.cube.lapped import FRACTION, WEIGHT_BITS, from_patches, patch_grid, rounded_shift
+from latentzarr.cube.lapped import FRACTION, WEIGHT_BITS, from_patches, mirror_half, patch_grid, rounded_shift
 from latentzarr.cube.quantise import LATENT_TOP
 from latentzarr.errors import InvalidConfigError
 
@@ -53,8 +53,9 @@ def synthesise(
         group = int(arrays.group[channel])
         if group not in parts:
             parts[group] = _clipped(specific_t[arrays.specific_slice(group)].reshape(-1, places)) * 2.0**TIME_BITS
-        values = _patches(arrays, channel, whole, parts[group])
-        field = from_patches(values.reshape(1, -1, *grid), arrays.turn, rows, columns, periodic=periodic)
+        values = _patches(arrays, channel, whole, parts[group]).reshape(1, -1, *grid)
+        values = mirror_half(values, int(arrays.mirrored[0]), odd=bool(arrays.odd[channel]))
+        field = from_patches(values, arrays.turn, rows, columns, periodic=periodic)
         out[place] = rounded_shift(field[0], FRACTION - BASE_BITS)
     return out
 

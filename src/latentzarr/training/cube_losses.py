@@ -60,7 +60,7 @@ def rate(values: Tensor, spread: Tensor) -> Tensor:
 def mirror_error(net: Callable[[Tensor], Tensor], quanta: Tensor, mirror: Tensor) -> Tensor:
     """Mean square difference between correcting what is mirrored east to west and mirroring what is corrected.
 
-    ``mirror``: (components, components), the base's components of the mirrored field from those of the field at the mirrored place.
+    ``mirror``: (components, components), components of the mirrored field from those of the field at the mirrored place.
     """
 
     def mirrored(x: Tensor) -> Tensor:
