@@ -43,6 +43,7 @@ def fit_basis(
     periodic: bool = False,
     mirrored: int = 0,
     access: float = 1.0,
+    trust: float = 1.0,
     background: npt.NDArray[np.floating] | None = None,
 ) -> JointBasis:
     """Fit a base to fields.
@@ -70,6 +71,8 @@ def fit_basis(
         Which half of the rows lies south of the equator, of grids over both hemispheres: 0 neither, 1 the first, 2 the last.
     access : float
         What the bits that one time needs count beside the bits of the whole block: 0 for the fewest bits, large for cheap access.
+    trust : float
+        Share of the covariance between variables that is believed, 0 to 1.
     background : float array, shape (more times, channels, rows, columns), optional
         Further fields for the joint modes; what is slow is learned from ``fields`` alone.
 
@@ -89,10 +92,13 @@ def fit_basis(
     cells = np.repeat(area, across) / (len(every) * down * across)  # what a place at a time counts
     allowed = max(quality - found.lost, 0.2 * quality) * len(channels) * patch**2
 
-    variance, joint = principal(_samples(flat, cells), 0.02 * quality, _MOST)
-    outside = max(float((np.square(flat, dtype=np.float64) @ cells).sum() - variance.sum()), 0.0)
+    names = [c.variable for c in channels.channels]
+    kinds = np.repeat([names.index(n) for n in names], found.kept)
+    _, joint = principal(_samples(flat, cells), 0.02 * quality, _MOST, kinds, trust)
     flat, cells = flat[:times], cells * (len(every) / times)
     parts = np.stack([joint.T @ f for f in flat])
+    variance = np.maximum((parts**2 @ cells).sum(0), 1e-12)
+    outside = max(float((np.square(flat, dtype=np.float64) @ cells).sum() - variance.sum()), 0.0)
     time_modes = cosine_modes(block)
     blocks = [slice(s, s + block) for s in range(0, times - block + 1, block)]
     spectrum = np.mean([np.tensordot(time_modes, parts[b], 1) ** 2 @ (cells * times) for b in blocks], 0).T
@@ -102,13 +108,17 @@ def fit_basis(
 
     rest = np.concatenate([_left(parts[b][:, used], flat[b], joint[:, used], index, time_modes) for b in blocks])
     owner = np.repeat(table, found.kept)
-    specific = [principal(_samples(rest[:, owner == g], cells), _RARE * level, _MOST) for g in range(int(table.max()) + 1)]
+    specific = [
+        principal(_samples(rest[:, owner == g], cells), _RARE * level, _MOST, kinds[owner == g], trust)
+        for g in range(int(table.max()) + 1)
+    ]
     arrays = BasisArrays(
         turn=_whole(found.turn, WEIGHT_BITS), spatial=_whole(found.spatial, WEIGHT_BITS), kept=found.kept, group=table,
         time_modes=_whole(time_modes, MODE_BITS), common_rows=_whole(joint[:, used], WEIGHT_BITS),
         common_index=index.astype(np.int32), specific_rows=tuple(_whole(d, WEIGHT_BITS) for _, d in specific),
         common_variance=variance[used], specific_variance=tuple(v for v, _ in specific),
-        scale=scale, mean=channels.means, odd=odd, mirrored=np.array([mirrored], np.int32), step=_step(float(np.sqrt(10.0 * level))),
+        scale=scale, mean=channels.means, odd=odd, mirrored=np.array([mirrored], np.int32),
+        step=_step(float(np.sqrt(10.0 * level))),
     )  # fmt: skip
     tried = blocks[:: max(len(blocks) // _BLOCKS_TRIED, 1)]
 
