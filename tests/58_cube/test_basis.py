@@ -10,6 +10,7 @@ from latentzarr.cube.basis import JointBasis
 from latentzarr.cube.basis_file import read_basis
 from latentzarr.cube.channels import Channel, ChannelTable, LevelKind
 from latentzarr.cube.fit import fit_basis
+from latentzarr.cube.lapped import mirror_half
 from latentzarr.errors import InvalidConfigError, ModelMismatchError, UntrustedModelError
 
 
@@ -33,7 +34,15 @@ def made_fields(times: int, rows: int, columns: int, seed: int = 0) -> np.ndarra
 
 def made_table(fields: np.ndarray) -> ChannelTable:
     mean, std = fields.mean((0, 2, 3)), fields.std((0, 2, 3))
-    names = [("u", 850.0), ("u", 500.0), ("u", 200.0), ("t", 850.0), ("t", 500.0), ("t", 200.0), ("ps", None)]
+    names = [
+        ("northward_wind", 850.0),
+        ("northward_wind", 500.0),
+        ("northward_wind", 200.0),
+        ("t", 850.0),
+        ("t", 500.0),
+        ("t", 200.0),
+        ("ps", None),
+    ]
     return ChannelTable(
         tuple(
             Channel(n, LevelKind.NONE if lev is None else LevelKind.PRESSURE, lev or 0.0, float(m), float(s), n, "K")
@@ -42,11 +51,11 @@ def made_table(fields: np.ndarray) -> ChannelTable:
     )
 
 
-@pytest.fixture(scope="module")
-def fitted() -> tuple[JointBasis, np.ndarray]:
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def fitted(request) -> tuple[JointBasis, np.ndarray]:
     fields = made_fields(16, 32, 48)
     groups = [[0, 1, 2], [3, 4, 5], [6]]
-    return fit_basis(fields, made_table(fields), 4, 3e-3, groups=groups, periodic=True), fields
+    return fit_basis(fields, made_table(fields), 4, 3e-3, groups=groups, periodic=True, mirrored=request.param), fields
 
 
 def decoded(basis: JointBasis, fields: np.ndarray, present: tuple[int, ...]) -> np.ndarray:
@@ -86,6 +95,7 @@ def test_integer_decode_is_the_float_decode_rounded(fitted) -> None:
             patches = np.einsum("sk,kyx->syx", a.common_rows[whole] * one, common)
             patches += np.einsum("sk,kyx->syx", a.specific_rows[group][part] * one, specific)
             patches = np.einsum("ms,syx->myx", a.spatial[:, : a.kept[channel]] * one, patches)
+            patches = mirror_half(patches[None], int(a.mirrored[0]), odd=bool(a.odd[channel]))[0]
             p, (down, across) = basis.patch, patches.shape[1:]
             field = patches.reshape(p, p, down, across).transpose(2, 0, 3, 1).reshape(down * p, across * p)
             turn, h = a.turn * one, p // 2
@@ -208,6 +218,8 @@ def test_truncated_files_are_refused(fitted, cut: int) -> None:
         ("specific_variance.0", lambda a: -a),
         ("scale", lambda a: a * 0),
         ("mean", lambda a: a + np.inf),
+        ("odd", lambda a: a + 2),
+        ("mirrored", lambda a: a + 3),
         ("step", lambda a: a * 0),
         ("step", lambda a: a + np.array([0, 1000], np.int32)),
         ("spatial", lambda a: a[0]),

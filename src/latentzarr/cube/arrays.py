@@ -7,20 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from latentzarr.cube.quantise import LATENT_TOP
 from latentzarr.errors import UntrustedModelError
 
-__all__ = ["LATENT_TOP", "MODE_BITS", "TIME_BITS", "BasisArrays", "BlockLatents"]
+__all__ = ["MODE_BITS", "TIME_BITS", "BasisArrays", "BlockLatents"]
 
 Floats = npt.NDArray[np.float64]
 Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
 
-LATENT_TOP = 2**15 - 1
-"""Largest magnitude of a latent."""
 MAX_PATCH = 32
 MAX_BLOCK = 64
 MAX_COMPONENTS = 8192
-TIME_BITS = 6
+TIME_BITS = 10
 """Fractional bits of a component's value at one time."""
 MODE_BITS = 14
 """Fractional bits of the time modes."""
@@ -68,6 +67,10 @@ class BasisArrays:
         Of the components in the fit, squared scales; used where channels are missing.
     scale, mean : float64 arrays, shape (channels,)
         A value is ``mean + scale * decoded / 1024``.
+    odd : int32 array, shape (channels,)
+        1 where a channel changes its sign when a field is turned upside down, as northward winds do; else 0.
+    mirrored : int32 array, shape (1,)
+        Which half of the rows lies in the other hemisphere, as in `latentzarr.cube.lapped.mirror_half`.
     step : int32 array, shape (2,)
         The quantum of all latents is ``step[0] * 2**-step[1]`` scales.
 
@@ -89,6 +92,8 @@ class BasisArrays:
     specific_variance: tuple[Floats, ...]
     scale: Floats
     mean: Floats
+    odd: Int32
+    mirrored: Int32
     step: Int32
 
     def __post_init__(self) -> None:
@@ -99,7 +104,7 @@ class BasisArrays:
         _same(self.turn, np.int16, (patch, patch), "turn")
         _same(self.spatial, np.int16, (patch * patch,) * 2, "spatial")
         _same(self.time_modes, np.int16, (block, block), "time_modes")
-        for name in ("kept", "group"):
+        for name in ("kept", "group", "odd"):
             _same(getattr(self, name), np.int32, (channels,), name)
         _require(bool(((self.kept >= 1) & (self.kept <= patch * patch)).all()), "a channel uses 1 to all spatial modes")
         _require(sorted(set(self.group.tolist())) == list(range(groups)), "the groups are not numbered from 0 on")
@@ -122,6 +127,8 @@ class BasisArrays:
             _require(bool((np.isfinite(variance) & (variance > 0)).all()), "a variance is not positive")
         for rows in (self.common_rows, *self.specific_rows):
             _require(1 <= rows.shape[1] <= MAX_COMPONENTS, f"a part has 1 to {MAX_COMPONENTS} components")
+        _same(self.mirrored, np.int32, (1,), "mirrored")
+        _require(0 <= int(self.mirrored[0]) <= 2 and set(self.odd.tolist()) <= {0, 1}, "mirrored or odd is out of range")
         _same(self.step, np.int32, (2,), "step")
         _require(2**14 <= int(self.step[0]) < 2**15 and 6 <= int(self.step[1]) <= 32, "the step is out of range")
         modes = np.abs(self.time_modes.astype(np.int64)).sum(0).max() * 2.0**-MODE_BITS

@@ -1,8 +1,8 @@
 """The joint base of a cube: integer latents to fields of all channels, a linear map in whole numbers from end to end.
 
 A field of a channel is cut into lapped patches, patches are turned by a spatial basis that all channels share, and what is left
-of all channels at one place is a vector that the joint basis spans. Its coordinates in time are written as a *common* latent of the
-whole block (the slow modes of each component) and a *specific* latent for each time and group of channels. Decoding one
+of all channels at one place is a vector that the joint basis spans. Its coordinates in time are written as a *common* latent of
+the whole block (the slow modes of each component) and a *specific* latent for each time and group of channels. Decoding one
 channel at one time reads the common latents and one slice of the specific ones, and multiplies only its own rows of the basis.
 """
 
@@ -114,7 +114,9 @@ class JointBasis:
         """Latents down and across for a field."""
         return patch_grid(rows, columns, self.patch)
 
-    def encode(self, fields: npt.NDArray[np.float64], present: tuple[int, ...]) -> BlockLatents:
+    def encode(
+        self, fields: npt.NDArray[np.float64], present: tuple[int, ...], area: npt.NDArray[np.float64] | None = None
+    ) -> BlockLatents:
         """The latents of a block.
 
         Parameters
@@ -122,13 +124,15 @@ class JointBasis:
         fields : float64 array, shape (times, channels, rows, columns)
             In the channels' units; 1 to ``block`` times. Channels that are not present may hold anything.
         present : tuple of int
+        area : float64 array, shape (rows,), optional
+            Proportional to what a squared error in a row counts; all alike where not given.
 
         Raises
         ------
         InvalidConfigError
             If shapes or channels are not of this base, none is present, or a value of one that is present is not finite.
         """
-        return analyse(self.arrays, fields, present, exact=self.exact, periodic=self.periodic)
+        return analyse(self.arrays, fields, present, area, exact=self.exact, periodic=self.periodic)
 
     def decode(self, common: Int32, specific_t: Int32, channels: Sequence[int], rows: int, columns: int, time: int = 0) -> Int32:
         """Fields of some channels at one time of a block, the same bits on every machine.

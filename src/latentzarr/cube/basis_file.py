@@ -33,8 +33,9 @@ def build_basis(arrays: BasisArrays, channels: ChannelTable, *, quality: float, 
     for name in _PER_GROUP:
         named |= {f"{name}.{g}": np.ascontiguousarray(a) for g, a in enumerate(getattr(arrays, name))}
     facts = {"format": _FORMAT, "quality": quality, "periodic": periodic, "exact": exact, "groups": arrays.groups}
+    facts["channels"] = channels.to_json()
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-    return read_basis(safetensors.numpy.save(named, metadata={_KEY: text, "latentzarr.channels": channels.to_json()}))
+    return read_basis(safetensors.numpy.save(named, metadata={_KEY: text}))
 
 
 def read_basis(blob: bytes, expected: str | None = None) -> JointBasis:
@@ -83,12 +84,11 @@ def _facts(blob: bytes) -> tuple[float, bool, bool, int, ChannelTable]:
     if size > min(len(blob) - 8, _MAX_HEADER):
         raise UntrustedModelError(f"not a safetensors file: its header claims {size} bytes")
     try:
-        metadata = json.loads(blob[8 : 8 + size])["__metadata__"]
-        facts, table = json.loads(metadata[_KEY]), metadata["latentzarr.channels"]
-        found = tuple(facts[name] for name in ("format", "quality", "periodic", "exact", "groups"))
+        facts = json.loads(json.loads(blob[8 : 8 + size])["__metadata__"][_KEY])
+        found = tuple(facts[name] for name in ("format", "quality", "periodic", "exact", "groups", "channels"))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UntrustedModelError(f"the file does not describe a base under {_KEY!r}: {error}") from error
-    form, quality, periodic, exact, groups = found
+    form, quality, periodic, exact, groups, table = found
     if form != _FORMAT:
         raise UntrustedModelError(f"a base of the format {form!r:.40} is not known here; install a newer latentzarr")
     channels = ChannelTable.from_json(table)

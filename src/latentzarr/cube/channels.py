@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from latentzarr.errors import InvalidConfigError, UntrustedModelError
 
-__all__ = ["Channel", "ChannelTable", "LevelKind", "VariableDescription", "embedding"]
+__all__ = ["Channel", "ChannelTable", "LevelKind", "VariableDescription", "embedding", "odd_channels"]
 
 MAX_CHANNELS = 4096
 _MAX_TEXT = 256
@@ -230,6 +230,12 @@ def _channel(row: Any) -> Channel:
     if any(not isinstance(row[k], (int, float)) or abs(row[k]) > 1e300 for k in _FLOATS):
         raise InvalidConfigError("level, mean and std are numbers")
     return Channel(**{**row, "kind": LevelKind(row["kind"]), **{k: float(row[k]) for k in _FLOATS}})
+
+
+def odd_channels(table: ChannelTable) -> npt.NDArray[np.int32]:
+    """1 for channels that change their sign when a field is turned upside down (northward winds, vorticity), else 0."""
+    words = ("northward", "atmosphere_relative_vorticity", "ocean_relative_vorticity")
+    return np.array([int(any(w in c.standard_name for w in words)) for c in table.channels], np.int32)
 
 
 _NAME_SIGNS = 64

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from latentzarr.cube.analysis import quantised
+from latentzarr.cube.analysis import area_of_patches, latents_of
 from latentzarr.cube.arrays import MODE_BITS, BasisArrays
 from latentzarr.cube.basis import JointBasis
 from latentzarr.cube.basis_file import build_basis
-from latentzarr.cube.channels import ChannelTable
+from latentzarr.cube.channels import ChannelTable, odd_channels
 from latentzarr.cube.klt import principal
-from latentzarr.cube.lapped import WEIGHT_BITS, edge_turn, to_patches
+from latentzarr.cube.lapped import WEIGHT_BITS
+from latentzarr.cube.spatial_fit import fit_spatial
 from latentzarr.cube.time_split import at_times, cosine_modes, modes_in_common, water_level
 from latentzarr.errors import InvalidConfigError
 
@@ -22,7 +24,6 @@ __all__ = ["fit_basis"]
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 
-_DROPPED = 0.1  # spatial modes of less variance than this share of the wanted error are not used
 _RARE = 0.2  # components of less variance than this share of the water level are not used
 _MOST = 4096
 _TRIALS = 6
@@ -40,7 +41,10 @@ def fit_basis(
     scale: Floats | None = None,
     patch: int = 8,
     periodic: bool = False,
+    mirrored: int = 0,
     access: float = 1.0,
+    trust: float = 1.0,
+    background: npt.NDArray[np.floating] | None = None,
 ) -> JointBasis:
     """Fit a base to fields.
 
@@ -63,8 +67,14 @@ def fit_basis(
         Even.
     periodic : bool
         Whether the last column is a neighbour of the first.
+    mirrored : int
+        Which half of the rows lies south of the equator, of grids over both hemispheres: 0 neither, 1 the first, 2 the last.
     access : float
         What the bits that one time needs count beside the bits of the whole block: 0 for the fewest bits, large for cheap access.
+    trust : float
+        Share of the covariance between variables that is believed, 0 to 1.
+    background : float array, shape (more times, channels, rows, columns), optional
+        Further fields for the joint modes; what is slow is learned from ``fields`` alone.
 
     Raises
     ------
@@ -73,62 +83,65 @@ def fit_basis(
     """
     table = _checked(fields, channels, block, quality, groups, patch)
     scale = channels.deviations if scale is None else np.asarray(scale, np.float64)
-    mean = channels.means
-    turn, spatial, kept, modes, lost, area = _spatial(fields, mean, scale, latitude_weights, patch, quality, periodic=periodic)
-    times, rows, _, _ = modes.shape
-    allowed = max(quality - lost, 0.2 * quality) * len(channels) * patch**2
-    root = np.sqrt(np.repeat(area, modes.shape[3])[None, :] / (times * area.size * modes.shape[3])).astype(np.float32)
-    flat = modes.reshape(times, rows, -1)
+    area = area_of_patches(latitude_weights, fields.shape[2], patch)
+    every = fields if background is None else np.concatenate([fields, background])
+    odd = odd_channels(channels)
+    found = fit_spatial(every, channels.means, scale, area, patch, quality, mirrored, odd, periodic=periodic)
+    times, (dimensions, down, across) = len(fields), found.modes.shape[1:]
+    flat = found.modes.reshape(len(every), dimensions, -1)
+    cells = np.repeat(area, across) / (len(every) * down * across)  # what a place at a time counts
+    allowed = max(quality - found.lost, 0.2 * quality) * len(channels) * patch**2
 
-    variance, joint = principal(_samples(flat, root), 0.02 * quality, _MOST)
+    names = [c.variable for c in channels.channels]
+    kinds = np.repeat([names.index(n) for n in names], found.kept)
+    _, joint = principal(_samples(flat, cells), 0.02 * quality, _MOST, kinds, trust)
+    flat, cells = flat[:times], cells * (len(every) / times)
     parts = np.stack([joint.T @ f for f in flat])
+    variance = np.maximum((parts**2 @ cells).sum(0), 1e-12)
+    outside = max(float((np.square(flat, dtype=np.float64) @ cells).sum() - variance.sum()), 0.0)
     time_modes = cosine_modes(block)
-    starts = range(0, times - block + 1, block)
-    spectrum = np.mean([((np.tensordot(time_modes, parts[s : s + block], 1)) ** 2 @ (root[0] ** 2)).T * times for s in starts], 0)
-    outside = max(float((flat.astype(np.float64) ** 2 @ (root[0].astype(np.float64) ** 2)).sum() - variance.sum()), 0.0)
+    blocks = [slice(s, s + block) for s in range(0, times - block + 1, block)]
+    spectrum = np.mean([np.tensordot(time_modes, parts[b], 1) ** 2 @ (cells * times) for b in blocks], 0).T
     level = water_level(spectrum, access, max(allowed - outside, 0.2 * allowed))
-    counts, _ = modes_in_common(spectrum, level, access)
-    chosen = np.arange(block) < (counts[:, None] if block > 1 else 1)
-    index = np.argwhere(chosen & (spectrum > _RARE * level))
-    index = index if len(index) else np.zeros((1, 2), np.intp)
-    used, renumbered = np.unique(index[:, 0], return_inverse=True)
-    index = np.stack([renumbered.reshape(-1), index[:, 1]], 1)
-    joint, variance = joint[:, used], variance[used]
+    index = _common_index(spectrum, level, access)
+    used, index[:, 0] = np.unique(index[:, 0], return_inverse=True)
 
-    step = float(np.sqrt(11.0 * level))
-    owner = np.repeat(table, kept)
-    specific: list[tuple[Floats, Floats]] = []
-    rest = np.concatenate(
-        [_left(parts[s : s + block][:, used], flat[s : s + block], joint, index, time_modes, 0.0) for s in starts]
-    )
-    for group in range(int(table.max()) + 1):
-        inside = np.flatnonzero(owner == group)
-        specific.append(principal(_samples(rest[:, inside], root), _RARE * level, _MOST))
+    rest = np.concatenate([_left(parts[b][:, used], flat[b], joint[:, used], index, time_modes) for b in blocks])
+    owner = np.repeat(table, found.kept)
+    specific = [
+        principal(_samples(rest[:, owner == g], cells), _RARE * level, _MOST, kinds[owner == g], trust)
+        for g in range(int(table.max()) + 1)
+    ]
+    arrays = BasisArrays(
+        turn=_whole(found.turn, WEIGHT_BITS), spatial=_whole(found.spatial, WEIGHT_BITS), kept=found.kept, group=table,
+        time_modes=_whole(time_modes, MODE_BITS), common_rows=_whole(joint[:, used], WEIGHT_BITS),
+        common_index=index.astype(np.int32), specific_rows=tuple(_whole(d, WEIGHT_BITS) for _, d in specific),
+        common_variance=variance[used], specific_variance=tuple(v for v, _ in specific),
+        scale=scale, mean=channels.means, odd=odd, mirrored=np.array([mirrored], np.int32),
+        step=_step(float(np.sqrt(10.0 * level))),
+    )  # fmt: skip
+    tried = blocks[:: max(len(blocks) // _BLOCKS_TRIED, 1)]
 
     def error(step: float) -> float:
-        total = 0.0
-        chosen = list(starts)[:: max(len(starts) // _BLOCKS_TRIED, 1)]
-        for s in chosen:
-            left = _left(parts[s : s + block][:, used], flat[s : s + block], joint, index, time_modes, step)
-            for group, (_, directions) in enumerate(specific):
-                inside = np.flatnonzero(owner == group)
-                mine = left[:, inside]
-                latents = quantised(np.matmul(directions.T, mine), step)
-                left[:, inside] = mine - directions @ (latents * step)
-            total += (
-                float((left.astype(np.float64) ** 2 @ (root[0].astype(np.float64) ** 2)).sum()) * times / (block * len(chosen))
-            )
-        return total / (len(channels) * patch**2) + lost
+        total, trial = 0.0, replace(arrays, step=_step(step))
+        for b in tried:
+            modes = found.modes[b].astype(np.float64)
+            _, _, left = latents_of(trial, modes, tuple(range(len(channels))), area, exact=True)
+            total += float((left.reshape(block, dimensions, -1) ** 2 @ cells).sum()) * times / (block * len(tried))
+        return total / (len(channels) * patch**2) + found.lost
 
-    step = _met(error, step, quality)
-    arrays = BasisArrays(
-        turn=_whole(turn, WEIGHT_BITS), spatial=_whole(spatial, WEIGHT_BITS), kept=kept, group=table,
-        time_modes=_whole(time_modes, MODE_BITS), common_rows=_whole(joint, WEIGHT_BITS), common_index=index.astype(np.int32),
-        specific_rows=tuple(_whole(d, WEIGHT_BITS) for _, d in specific),
-        common_variance=variance, specific_variance=tuple(v for v, _ in specific),
-        scale=scale, mean=mean, step=_step(step),
-    )  # fmt: skip
+    arrays = replace(arrays, step=_step(_met(error, arrays.step_size, quality)))
     return build_basis(arrays, channels, quality=float(quality), periodic=periodic, exact=True)
+
+
+def _common_index(spectrum: Floats, level: float, access: float) -> npt.NDArray[np.intp]:
+    """Component and time mode of every common latent, shape (Kc, 2)."""
+    block = spectrum.shape[1]
+    counts = modes_in_common(spectrum, level, access)[0] if block > 1 else np.ones(len(spectrum), np.intp)
+    index = np.argwhere((np.arange(block) < counts[:, None]) & (spectrum > _RARE * level))
+    if not len(index):
+        return np.zeros((1, 2), np.intp)
+    return index[np.argsort(-spectrum[index[:, 0], index[:, 1]], kind="stable")]
 
 
 def _checked(
@@ -157,51 +170,16 @@ def _checked(
     return table
 
 
-def _spatial(
-    fields: npt.NDArray[np.floating],
-    mean: Floats,
-    scale: Floats,
-    weights: Floats | None,
-    patch: int,
-    quality: float,
-    *,
-    periodic: bool,
-) -> tuple[Floats, Floats, npt.NDArray[np.int32], Singles, float, Floats]:
-    """The turn, spatial modes, how many each channel uses, samples in them, the error that leaves, and area by row of patches."""
-    turn = edge_turn(patch)
-    cut = [to_patches((f.astype(np.float64) - mean[:, None, None]) / scale[:, None, None], turn, periodic=periodic).astype(np.float32)
-           for f in fields]  # fmt: skip
-    down = cut[0].shape[2]
-    area = np.ones(fields.shape[2]) if weights is None else np.asarray(weights, np.float64)
-    area = np.pad(area, (0, down * patch - len(area)), mode="edge").reshape(down, patch).mean(1)
-    area /= area.mean()
-    root = np.sqrt(area).astype(np.float32)[:, None]
-    moment = np.zeros((patch**2,) * 2)
-    for c in cut:
-        part = np.moveaxis(c * root, 1, 0).reshape(patch**2, -1).astype(np.float64)
-        moment += part @ part.T
-    spatial = np.linalg.eigh(moment)[1][:, ::-1]
-    spatial = spatial * np.where(spatial[np.abs(spatial).argmax(0), np.arange(patch**2)] < 0, -1.0, 1.0)
-    turned = [np.einsum("ms,cmyx->csyx", spatial.astype(np.float32), c, optimize=True) for c in cut]
-    variance = np.mean([((t * root) ** 2).mean((2, 3), dtype=np.float64) for t in turned], 0)
-    above = variance > _DROPPED * quality
-    kept = np.maximum(np.where(above.any(1), patch**2 - above[:, ::-1].argmax(1), 1), 1).astype(np.int32)
-    lost = float(sum(variance[c, k:].sum() for c, k in enumerate(kept)) / variance.size)
-    modes = np.stack([np.concatenate([t[c, :k] for c, k in enumerate(kept)]) for t in turned])
-    return turn, spatial, kept, modes, lost, area
-
-
-def _samples(flat: Singles, root: Singles) -> Singles:
+def _samples(flat: Singles, cells: Floats) -> Singles:
     """Weighted samples (n, dimensions) of modes (times, dimensions, places)."""
+    root = np.sqrt(cells).astype(np.float32)
     return np.ascontiguousarray((flat * root).transpose(0, 2, 1)).reshape(-1, flat.shape[1])
 
 
-def _left(parts: Floats, flat: Singles, joint: Floats, index: npt.NDArray[np.intp], time_modes: Floats, step: float) -> Singles:
-    """What the common latents of a block leave, not quantised where the step is 0."""
+def _left(parts: Floats, flat: Singles, joint: Floats, index: npt.NDArray[np.intp], time_modes: Floats) -> Singles:
+    """What the common latents of a block would leave if they were not quantised."""
     k, j = index.T
     latents = np.einsum("it,tip->ip", time_modes[j], parts[:, k], optimize=True)
-    if step:
-        latents = quantised(latents, step) * step
     known = at_times(latents, index, time_modes, parts.shape[1])
     left: Singles = flat - np.matmul(joint.astype(np.float32), known.astype(np.float32))
     return left

@@ -8,13 +8,18 @@ float64 in any order, so that every machine decodes the same field.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FRACTION", "WEIGHT_BITS", "edge_turn", "from_patches", "patch_grid", "rounded_shift", "to_patches"]
+__all__ = [
+    "FRACTION", "WEIGHT_BITS", "edge_turn", "from_patches", "mirror_half", "patch_grid", "rounded_shift", "to_patches",
+]  # fmt: skip
 
 Floats = npt.NDArray[np.float64]
 Integers16 = npt.NDArray[np.int16]
+Real = TypeVar("Real", np.float32, np.float64)
 
 WEIGHT_BITS = 15
 """Weights are whole numbers of 2**-15."""
@@ -80,6 +85,31 @@ def from_patches(patches: Floats, turn: Integers16, rows: int, columns: int, *, 
     fields = _turn_edges(fields, weights, axis=2, wrap=periodic and columns % patch == 0, shift=WEIGHT_BITS)
     fields = _turn_edges(fields, weights, axis=1, wrap=False, shift=WEIGHT_BITS)
     return fields[:, :rows, :columns]
+
+
+def mirror_half(patches: npt.NDArray[Real], half: int, *, odd: bool) -> npt.NDArray[Real]:
+    """Turn the patches of one half of the rows upside down; done twice, nothing has changed.
+
+    South of the equator the winds turn the other way around a low. Upside down, and with northward winds negated, the south obeys
+    the relations of the north, and one basis serves both, in summer and winter.
+
+    Parameters
+    ----------
+    patches : array, shape (n, patch * patch, y, x)
+    half : int
+        0: neither, 1: the first rows of patches, 2: the last; a middle one is left.
+    odd : bool
+        Whether values change their sign when turned.
+    """
+    if half == 0:
+        return patches
+    n, size, down, across = patches.shape
+    patch, count = round(size**0.5), down // 2
+    rows = slice(0, count) if half == 1 else slice(down - count, down)
+    found = patches.copy()
+    turned = patches[:, :, rows].reshape(n, patch, patch, count, across)[:, ::-1].reshape(n, size, count, across)
+    found[:, :, rows] = -turned if odd else turned
+    return found
 
 
 def rounded_shift(values: Floats, bits: int) -> Floats:

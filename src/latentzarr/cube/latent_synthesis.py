@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from latentzarr.cube.arrays import LATENT_TOP, MODE_BITS, TIME_BITS, BasisArrays
-from latentzarr.cube.lapped import FRACTION, WEIGHT_BITS, from_patches, patch_grid, rounded_shift
+from latentzarr.cube.arrays import MODE_BITS, TIME_BITS, BasisArrays
+from latentzarr.cube.lapped import FRACTION, WEIGHT_BITS, from_patches, mirror_half, patch_grid, rounded_shift
+from latentzarr.cube.quantise import LATENT_TOP
 from latentzarr.errors import InvalidConfigError
 
 __all__ = ["BASE_BITS", "common_at", "synthesise"]
@@ -52,14 +53,15 @@ def synthesise(
         group = int(arrays.group[channel])
         if group not in parts:
             parts[group] = _clipped(specific_t[arrays.specific_slice(group)].reshape(-1, places)) * 2.0**TIME_BITS
-        values = _patches(arrays, channel, whole, parts[group])
-        field = from_patches(values.reshape(1, -1, *grid), arrays.turn, rows, columns, periodic=periodic)
+        values = _patches(arrays, channel, whole, parts[group]).reshape(1, -1, *grid)
+        values = mirror_half(values, int(arrays.mirrored[0]), odd=bool(arrays.odd[channel]))
+        field = from_patches(values, arrays.turn, rows, columns, periodic=periodic)
         out[place] = rounded_shift(field[0], FRACTION - BASE_BITS)
     return out
 
 
 def common_at(arrays: BasisArrays, common: Int32, time: int) -> Floats:
-    """Values of the common components at one time, whole numbers of 2**-6 quanta, shape (components, y, x)."""
+    """Values of the common components at one time, whole numbers of 2**-10 quanta, shape (components, y, x)."""
     weights = arrays.time_modes[arrays.common_index[:, 1], time].astype(np.float64)
     sums = np.zeros((arrays.common_rows.shape[1], *common.shape[1:]))
     np.add.at(sums, arrays.common_index[:, 0], _clipped(common) * weights[:, None, None])
