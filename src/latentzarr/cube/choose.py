@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latentzarr.cube.skeleton import Fit, Moments, SampleFields, gather_moments, solve
+from latentzarr.cube.skeleton import Fit, Memory, Moments, SampleFields, gather_moments, solve
 from latentzarr.cube.synthesis import WEIGHT_LIMIT, Stencil
 from latentzarr.cube.table import STRIDES, ReferenceTable, Role, Source, Term
 from latentzarr.cube.times import block_visits, needed_times, role_of, roles_of
@@ -67,7 +67,8 @@ class _Chooser:
 
     def __init__(self, samples: SampleFields, places: Sequence[Place], block: int, times: int, access: float) -> None:
         self.samples, self.places, self.block, self.times, self.access = samples, places, block, times, access
-        moments = gather_moments(samples, Role())
+        self.memory: Memory = {}
+        moments = gather_moments(samples, Role(), memory=self.memory)
         assert moments is not None
         self.moments: dict[Role, Moments | None] = {Role(): moments}
         self.still = moments
@@ -78,7 +79,7 @@ class _Chooser:
 
     def at(self, role: Role) -> Moments | None:
         if role not in self.moments:
-            self.moments[role] = gather_moments(self.samples, role)
+            self.moments[role] = gather_moments(self.samples, role, memory=self.memory)
         return self.moments[role]
 
     def own(self, channel: int) -> list[Term]:
