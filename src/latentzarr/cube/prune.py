@@ -1,8 +1,8 @@
 """Keep of a skeleton what is worth its bytes: drop terms, share weights between strides, round weights no finer than they need
 (encoder only).
 
-Each step compares estimated bits over all fields of a cube that the weights serve with the bits of the table. Dropping a term costs
-``w**2 / inverse(gram)[j, j]`` of what is left of a channel's energy once the other weights have moved to the new optimum.
+Each step compares estimated bits over all fields of a cube that the weights serve with the bits of the table. Dropping a term
+costs ``w**2 / inverse(gram)[j, j]`` of what is left of a channel's energy once the other weights have moved to the new optimum.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from latentzarr.cube.table import STRIDES
 
 __all__ = ["Weights", "pruned", "whole_weights"]
 
-_TERM_BITS = 28.0  # of a term in the table as it is stored
-_WEIGHT_BITS = 7.0  # of one of its weights
+_TERM_BITS = 40.0  # of a term with its weights in the table as it is stored
+_WORTH = 12.0  # estimated bits count so many times: real fields gain more where they are lively than a Gaussian would
 _HIGHEST_SHIFT = 20
 
 Reals = npt.NDArray[np.float64]
@@ -56,7 +56,7 @@ def pruned(fit: Fit, moments: Moments, channel: int, fields: float) -> Fit:
         more = left[:, None] + weights**2 / np.maximum(diagonal, 1e-300)
         cost = fields * (values[:, None] * (entropy(more) - entropy(left)[:, None])).sum(0)
         j = int(cost.argmin())
-        if cost[j] >= _TERM_BITS + STRIDES * _WEIGHT_BITS:
+        if _WORTH * cost[j] >= _TERM_BITS:
             break
         left = more[:, j]
         row = inverse[:, j] / diagonal[:, j, None]
@@ -74,14 +74,13 @@ def _inverse(gram: Reals) -> Reals:
     return found
 
 
-def whole_weights(fit: Fit, moments: Moments | None, channel: int, fields: float) -> Weights:
+def whole_weights(fit: Fit, moments: Moments, channel: int, fields: float) -> Weights:
     """Round weights to whole numbers of as few digits as serve the cube best; a stride may share those of the one before.
 
     Parameters
     ----------
     fit : Fit
-    moments : Moments or None
-        Without them weights are as fine as they can be.
+    moments : Moments
     channel : int
     fields : float
         As in `pruned`.
@@ -91,25 +90,22 @@ def whole_weights(fit: Fit, moments: Moments | None, channel: int, fields: float
         weights = fit.weights[:, level]
         largest = float(np.abs(weights).max())
         top = int(np.clip(np.floor(np.log2((WEIGHT_LIMIT - 1) / largest)), 0, _HIGHEST_SHIFT)) if largest > 0 else 0
-        if moments is None:
-            whole[:, level], shifts[level] = _rounded(weights, top), top
-            continue
         gram, cross, energy = moments.form(fit.terms, channel, level)
-        served = fields * moments.values[level]
+        served = _WORTH * fields * moments.values[level]
         best = np.inf
         if level:
-            found, best = whole[:, level - 1], served * _bits(found_of(whole, shifts, level - 1), gram, cross, energy)
+            found, best = whole[:, level - 1], served * _bits(_used(whole, shifts, level - 1), gram, cross, energy)
             whole[:, level], shifts[level] = found, shifts[level - 1]
         for shift in range(top + 1):
             rounded = _rounded(weights, shift)
             digits = float(np.log2(1 + 2 * np.abs(rounded.astype(np.float64))).sum())
-            bits = served * _bits(rounded * 2.0**-shift, gram, cross, energy) + digits + len(fit.terms)
+            bits = served * _bits(rounded.astype(np.float64) * 2.0**-shift, gram, cross, energy) + digits + len(fit.terms)
             if bits < best:
                 best, whole[:, level], shifts[level] = bits, rounded, shift
     return Weights(whole, shifts)
 
 
-def found_of(whole: npt.NDArray[np.int16], shifts: npt.NDArray[np.uint8], level: int) -> Reals:
+def _used(whole: npt.NDArray[np.int16], shifts: npt.NDArray[np.uint8], level: int) -> Reals:
     """Weights at a stride as they are used."""
     used: Reals = whole[:, level] * 2.0 ** -float(shifts[level])
     return used

@@ -35,6 +35,7 @@ _MOST_PRODUCTS = 2e10  # at one time and stride; many channels are fitted to few
 _WINDOWS = 4
 
 Fields = npt.NDArray[np.float64]
+Single = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,8 +95,7 @@ class Moments:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """Weights of some terms for one channel: float64 (terms, 4), and the bits a field is estimated to cost with them, relative to
-    the number of values that stride 1 adds."""
+    """Weights of some terms for one channel, float64 (terms, 4), and estimated bits of a field for each value of stride 1."""
 
     terms: tuple[Term, ...]
     weights: Fields
@@ -106,10 +106,10 @@ class Fit:
 class _Now:
     """What can be looked at at the same time, in one window: innovations and their products, float32."""
 
-    looked: npt.NDArray[np.float32]  # (terms, values)
-    wanted: npt.NDArray[np.float32]  # (channels, values)
-    gram: npt.NDArray[np.float32]
-    cross: npt.NDArray[np.float32]
+    looked: Single  # (terms, values)
+    wanted: Single  # (channels, values)
+    gram: Single
+    cross: Single
 
 
 Memory = dict[tuple[int, int, int, int], _Now]
@@ -159,7 +159,7 @@ def gather_moments(samples: SampleFields, role: Role, seed: int = 0, memory: Mem
     return Moments(terms, tuple(gram), tuple(cross), tuple(energy), tuple(counts), tuple(finest / 4**k for k in range(STRIDES)))
 
 
-def _add_products(gram: Fields, cross: Fields, now: _Now, elsewhere: Sequence[npt.NDArray[np.float32]], channels: int) -> None:
+def _add_products(gram: Fields, cross: Fields, now: _Now, elsewhere: Sequence[Single], channels: int) -> None:
     """Add the products of one window."""
     size = len(now.looked)
     gram[:size, :size] += now.gram
@@ -207,7 +207,7 @@ def _windows(shape: Sequence[int], level: int, most: int, rng: np.random.Generat
     return found
 
 
-def _noisy(samples: SampleFields, at: int, t: int, window: tuple[slice, slice], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def _noisy(samples: SampleFields, at: int, t: int, window: tuple[slice, slice], rng: np.random.Generator) -> Single:
     """All channels of a time as they will be decoded."""
     cut = samples.runs[at][t][:, *window].astype(np.float32)
     return cut + rng.uniform(-FRACTION / 2, FRACTION / 2, cut.shape).astype(np.float32)
@@ -233,7 +233,7 @@ def _now(samples: SampleFields, at: int, t: int, window: tuple[slice, slice], rn
 
 def _elsewhere(
     samples: SampleFields, role: Role, at: int, t: int, window: tuple[slice, slice], rng: np.random.Generator
-) -> list[npt.NDArray[np.float32]]:
+) -> list[Single]:
     """Innovations of all channels at other times, for each time and stencil float32 (channels, values)."""
     found = []
     for distance in (-role.before, role.after):
