@@ -137,11 +137,11 @@ def gather_moments(samples: SampleFields, role: Role, seed: int = 0, memory: Mem
             places = _windows(shape, level, most, np.random.default_rng((seed, at, t, level)))
             for number, window in enumerate(places):
                 key = at, t, level, number
-                rng = np.random.default_rng((seed, *key))
-                now = _now(samples, at, t, window, rng) if memory is None or key not in memory else memory[key]
+                first, second = (np.random.default_rng((seed, *key, i)) for i in range(2))
+                now = _now(samples, at, t, window, first) if memory is None or key not in memory else memory[key]
                 if memory is not None:
                     memory[key] = now
-                _add_products(products, by_channel, now, _elsewhere(samples, role, at, t, window, rng), channels)
+                _add_products(products, by_channel, now, _elsewhere(samples, role, at, t, window, second), channels)
                 squares += (now.wanted * now.wanted).sum(1, dtype=np.float64)
                 counts[level] += now.wanted.shape[1]
         if not counts[level]:
