@@ -151,6 +151,12 @@ def test_options_hold_while_a_codec_works_and_no_longer(store, monkeypatch):
     assert seen[-4:] == [7] * 4
 
 
+def test_latents_of_what_is_no_cube(store):
+    with pytest.raises(InvalidConfigError, match="latents of a cube"):
+        xr.open_dataset(store, engine="latentzarr", decode=False)
+    assert "t" in xr.open_datatree(store, engine="latentzarr", decode=False)  # trees may hold both
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
