@@ -55,7 +55,7 @@ def to_cube(
     model: CubeModel | Model | str | None = None,
     block: int = 8,
     tile: tuple[int, int] | None = None,
-    access: float = 0.35,
+    access: float = 0.3,
     time_dim: str | None = None,
     effort: Effort | str = Effort.NORMAL,
     overwrite: bool = False,
@@ -83,7 +83,7 @@ def to_cube(
     tile : (rows, columns), optional
         Parts of the grid coded by themselves; by default of at most 2**18 values.
     access : float
-        Largest share of a block's bytes that reading one variable at one time may need (an estimate; 1: no limit).
+        Largest share of a block's bytes and fields that reading one variable at one time may need (an estimate; 1: no limit).
     time_dim : str, optional
         By default the first dimension with dates.
     effort : {"fast", "normal", "max"}
