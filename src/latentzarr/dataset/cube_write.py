@@ -41,7 +41,7 @@ from latentzarr.dataset.storage import (
 )
 from latentzarr.dataset.tasks import cf_encoding
 from latentzarr.errors import AlreadyLossyError, InvalidConfigError, StoreExistsError
-from latentzarr.models.store import shipped_model
+from latentzarr.models.store import register_model, shipped_model
 from latentzarr.models.weights import Model
 
 __all__ = ["finish_cube", "report_of", "shared_bytes", "to_cube"]
@@ -133,7 +133,7 @@ def to_cube(
             if why:
                 raise AlreadyLossyError(f"the values were lossy before ({why}); recode=True codes them again", place=name)
     networks = model.refinement if isinstance(model, CubeModel) else model
-    chosen = networks or shipped_model(effort)
+    chosen = register_model(networks or shipped_model(effort))
     dims = dimensions_of(ds, names, time_dim)
     header, seen = planned_header(ds, names, dims, asked, chosen, block, tile, latents_alone=bounds is None)
     if basis is not None:
