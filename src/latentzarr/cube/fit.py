@@ -19,7 +19,7 @@ from latentzarr.cube.spatial_fit import fit_spatial
 from latentzarr.cube.time_split import at_times, cosine_modes, modes_in_common, water_level
 from latentzarr.errors import InvalidConfigError
 
-__all__ = ["fit_basis"]
+__all__ = ["fit_basis", "step_pair"]
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -118,19 +118,19 @@ def fit_basis(
         common_index=index.astype(np.int32), specific_rows=tuple(_whole(d, WEIGHT_BITS) for _, d in specific),
         common_variance=variance[used], specific_variance=tuple(v for v, _ in specific),
         scale=scale, mean=channels.means, odd=odd, mirrored=np.array([mirrored], np.int32),
-        step=_step(float(np.sqrt(10.0 * level))),
+        step=step_pair(float(np.sqrt(10.0 * level))),
     )  # fmt: skip
     tried = blocks[:: max(len(blocks) // _BLOCKS_TRIED, 1)]
 
     def error(step: float) -> float:
-        total, trial = 0.0, replace(arrays, step=_step(step))
+        total, trial = 0.0, replace(arrays, step=step_pair(step))
         for b in tried:
             modes = found.modes[b].astype(np.float64)
             _, _, left = latents_of(trial, modes, tuple(range(len(channels))), area, exact=True)
             total += float((left.reshape(block, dimensions, -1) ** 2 @ cells).sum()) * times / (block * len(tried))
         return total / (len(channels) * patch**2) + found.lost
 
-    arrays = replace(arrays, step=_step(_met(error, arrays.step_size, quality)))
+    arrays = replace(arrays, step=step_pair(_met(error, arrays.step_size, quality)))
     return build_basis(arrays, channels, quality=float(quality), periodic=periodic, exact=True)
 
 
@@ -203,7 +203,7 @@ def _whole(values: Floats, bits: int) -> npt.NDArray[np.int16]:
     return np.clip(np.rint(values * 2.0**bits), -(2**15) + 1, 2**15 - 1).astype(np.int16)
 
 
-def _step(step: float) -> npt.NDArray[np.int32]:
+def step_pair(step: float) -> npt.NDArray[np.int32]:
     """The step as a whole number of 15 bits and a shift."""
     mantissa, exponent = np.frexp(step)
     whole = round(float(mantissa) * 2**15)
