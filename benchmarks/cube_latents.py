@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--block", type=int, default=8)
     parser.add_argument("--blocks", type=int, default=3)
-    for name, default in (("--error", 1e-2), ("--access", 1.0), ("--trust", 1.0)):
+    for name, default in (("--error", 1e-2), ("--access", 1.0)):
         parser.add_argument(name, type=float, default=default)
     parser.add_argument("--groups", action="store_true", help="a group of specific latents for each variable, not one for all")
     options = parser.parse_args()
@@ -103,7 +103,7 @@ def main() -> None:
     table = _described(ds, train, weights)
     slow = train if options.slow is None else load(options.slow)[0][: options.first]
     basis = fit_basis(
-        slow, table, options.block, options.error, weights, periodic=True, mirrored=1, access=options.access, trust=options.trust,
+        slow, table, options.block, options.error, weights, periodic=True, mirrored=1, access=options.access,
         groups=[table.of_variable(v) for v in table.variables] if options.groups else None,
         background=None if options.slow is None else train,
     )  # fmt: skip

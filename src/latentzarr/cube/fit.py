@@ -43,7 +43,6 @@ def fit_basis(
     periodic: bool = False,
     mirrored: int = 0,
     access: float = 1.0,
-    trust: float = 1.0,
     background: npt.NDArray[np.floating] | None = None,
 ) -> JointBasis:
     """Fit a base to fields.
@@ -71,8 +70,6 @@ def fit_basis(
         Which half of the rows lies south of the equator, of grids over both hemispheres: 0 neither, 1 the first, 2 the last.
     access : float
         What the bits that one time needs count beside the bits of the whole block: 0 for the fewest bits, large for cheap access.
-    trust : float
-        Share of the covariance between variables that is believed, 0 to 1.
     background : float array, shape (more times, channels, rows, columns), optional
         Further fields for the joint modes; what is slow is learned from ``fields`` alone.
 
@@ -92,9 +89,7 @@ def fit_basis(
     cells = np.repeat(area, across) / (len(every) * down * across)  # what a place at a time counts
     allowed = max(quality - found.lost, 0.2 * quality) * len(channels) * patch**2
 
-    names = [c.variable for c in channels.channels]
-    kinds = np.repeat([names.index(n) for n in names], found.kept)
-    _, joint = principal(_samples(flat, cells), 0.02 * quality, _MOST, kinds, trust)
+    _, joint = principal(_samples(flat, cells), 0.02 * quality, _MOST)
     flat, cells = flat[:times], cells * (len(every) / times)
     parts = np.stack([joint.T @ f for f in flat])
     variance = np.maximum((parts**2 @ cells).sum(0), 1e-12)
@@ -108,10 +103,7 @@ def fit_basis(
 
     rest = np.concatenate([_left(parts[b][:, used], flat[b], joint[:, used], index, time_modes) for b in blocks])
     owner = np.repeat(table, found.kept)
-    specific = [
-        principal(_samples(rest[:, owner == g], cells), _RARE * level, _MOST, kinds[owner == g], trust)
-        for g in range(int(table.max()) + 1)
-    ]
+    specific = [principal(_samples(rest[:, owner == g], cells), _RARE * level, _MOST) for g in range(int(table.max()) + 1)]
     arrays = BasisArrays(
         turn=_whole(found.turn, WEIGHT_BITS), spatial=_whole(found.spatial, WEIGHT_BITS), kept=found.kept, group=table,
         time_modes=_whole(time_modes, MODE_BITS), common_rows=_whole(joint[:, used], WEIGHT_BITS),
