@@ -26,6 +26,7 @@ __all__ = ["Skeleton", "is_periodic", "nominal_lattice", "turning_factor"]
 
 _RUNS = 4
 _LEAST_TIMES = 8  # with fewer there is no static field
+_LEAST_SAMPLE = 4  # rows and columns that regressions need; smaller grids are continued with their edges
 _STEPS = 1e-300, 1e300
 _STATIC_TIMES = 32
 _LARGEST_SAMPLE = 2**16
@@ -85,7 +86,7 @@ class Skeleton:
             runs,
             means,
             None,
-            None if factor is None else factor[window[0]],
+            None if factor is None else np.resize(factor[window[0]], runs[0].shape[-2]),
             periodic and window[1] == slice(0, header.shape[1]),
         )
         choice = choose(samples, places, *lattice, block=min(block, times), times=times, access=access)
@@ -154,7 +155,9 @@ def _on_lattice(
     x = np.concatenate([part[name].astype(np.float64) for name in names], axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         on = (x - lattice[0][:, None, None]) * (FRACTION / lattice[1][:, None, None])
-    return np.where(np.isfinite(on), np.clip(on, -LIMIT, LIMIT), 0.0)
+    known = np.where(np.isfinite(on), np.clip(on, -LIMIT, LIMIT), 0.0)
+    few = [(0, max(0, _LEAST_SAMPLE - n)) for n in known.shape[-2:]]
+    return np.pad(known, [(0, 0), (0, 0), *few], mode="edge") if any(after for _, after in few) else known
 
 
 def is_periodic(ds: xr.Dataset, dims: Dimensions) -> bool:
