@@ -30,7 +30,7 @@ from latentzarr.errors import (
     VariableNotFoundError,
 )
 from latentzarr.testing import make_chunk
-from made_cubes import BOUNDS, coupled
+from made_coupled import BOUNDS, coupled
 
 SLOWLY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 

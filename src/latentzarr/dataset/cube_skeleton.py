@@ -15,8 +15,10 @@ from latentzarr.codec.chunk import encode_chunk
 from latentzarr.codec.config import CodecConfig
 from latentzarr.cube.bundle import pack_bundle
 from latentzarr.cube.choose import Place, choose
+from latentzarr.cube.innovations import innovations
 from latentzarr.cube.skeleton import SampleFields
 from latentzarr.cube.synthesis import LIMIT
+from latentzarr.cube.table import STRIDES, ReferenceTable
 from latentzarr.dataset.cube_header import CubeHeader, CubeVariable
 from latentzarr.dataset.cube_survey import Dimensions, Survey, channel_fields, fields_of, runs_of_times
 from latentzarr.models.weights import Model
@@ -89,6 +91,10 @@ class Skeleton:
             None if factor is None else np.resize(factor[window[0]], runs[0].shape[-2]),
             periodic and window[1] == slice(0, header.shape[1]),
         )
+        if not any(innovations(run.reshape(-1, *run.shape[-2:])).any() for run in runs):
+            none_looked_at = pack_bundle([b""] * header.channels)
+            tiles = np.ndindex(*header.grid)
+            return cls(_empty_table(*lattice).to_bytes(), dict.fromkeys(tiles, none_looked_at), 0, seen.missing)
         choice = choose(samples, places, *lattice, block=min(block, times), times=times, access=access)
         table = choice.table
         whole = np.zeros(0, np.int32) if factor is None else np.rint(256 * factor).astype(np.int32)
@@ -100,6 +106,22 @@ class Skeleton:
             choice.time_stride,
             seen.missing,
         )
+
+
+def _empty_table(origin: npt.NDArray[np.float64], step: npt.NDArray[np.float64]) -> ReferenceTable:
+    """Nothing looks at anything: of fields that interpolation tells whole (constants, all missing), nothing is left to choose."""
+    channels = len(origin)
+    return ReferenceTable(
+        origin,
+        step,
+        np.arange(channels, dtype=np.int32),
+        np.zeros((1, 2), np.int32),
+        np.zeros((0, 6), np.int32),
+        np.zeros((0, STRIDES), np.int16),
+        np.zeros((channels, 1, STRIDES), np.uint8),
+        np.zeros(0, np.int32),
+        np.zeros(1, np.uint8),
+    )
 
 
 def _static_bundles(
