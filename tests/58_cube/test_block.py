@@ -146,7 +146,7 @@ def test_reading_decodes_what_is_looked_at_and_nothing_else(plain, monkeypatch):
         for channel, below in ((0, 1), (1, 2), (2, 3), (3, 1)):
             asked = []
             decoded.clear()
-            found = coder.decode(times, [(t, channel)], lambda t, c: asked.append((t, c)) or coded[t, c][0])
+            found = coder.decode(times, [(t, channel)], lambda t, c, to=asked: to.append((t, c)) or coded[t, c][0])
             assert len(decoded) == len(asked) == len(set(asked)) == len(found) == chain * below
     decoded.clear()
     known = coder.decode(times, [(7, 2)], lambda t, c: coded[t, c][0])

@@ -1,5 +1,7 @@
 """One field of a cube: the bound holds whatever the values and whatever the guide says, and reading gives what was checked."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -223,10 +225,8 @@ def test_every_changed_byte_and_every_cut_is_an_error_of_ours_or_values():
 @settings(max_examples=300, **SLOWLY)
 def test_any_bytes(data, kind):
     spec, guide, _ = fields_as_bytes()
-    try:
+    with contextlib.suppress(LatentzarrError):
         decode_field(bytes([kind]) + data, spec, guide, MODEL)
-    except LatentzarrError:
-        pass
 
 
 def test_another_guide_is_noticed_or_gives_other_values():

@@ -16,8 +16,10 @@ from latentzarr.codec.config import CodecConfig
 from latentzarr.cube.basis import JointBasis
 from latentzarr.cube.bundle import pack_bundle
 from latentzarr.cube.choose import Choice, Place, choose
+from latentzarr.cube.innovations import innovations
 from latentzarr.cube.skeleton import SampleFields
 from latentzarr.cube.synthesis import LIMIT
+from latentzarr.cube.table import STRIDES, ReferenceTable
 from latentzarr.dataset.cube_header import CubeHeader, CubeVariable
 from latentzarr.dataset.cube_survey import Dimensions, Survey, channel_fields, fields_of, runs_of_times
 from latentzarr.models.weights import Model
@@ -27,6 +29,7 @@ __all__ = ["Sampled", "Skeleton", "is_periodic", "nominal_lattice", "sample", "t
 
 _RUNS = 4
 _LEAST_TIMES = 8  # with fewer there is no static field
+_LEAST_SAMPLE = 4  # rows and columns that regressions need; smaller grids are continued with their edges
 _STEPS = 1e-300, 1e300
 _STATIC_TIMES = 32
 _LARGEST_SAMPLE = 2**16
@@ -112,7 +115,7 @@ def sample(
         runs,
         means,
         bases or None,
-        None if factor is None else factor[window[0]],
+        None if factor is None else np.resize(factor[window[0]], runs[0].shape[-2]),
         periodic and window[1] == whole[1],
     )
     return Sampled(samples, tuple(places), *lattice, factor, periodic, tuple(chosen))
@@ -133,6 +136,11 @@ class Skeleton:
     ) -> Skeleton:  # fmt: skip
         """Sample a data set, choose what looks at what, and code the static fields."""
         found = sample(ds, names, dims, header, seen, block, basis)
+        runs = found.samples.runs
+        if not any(innovations(run.reshape(-1, *run.shape[-2:])).any() for run in runs):
+            none_looked_at = pack_bundle([b""] * header.channels)
+            tiles = np.ndindex(*header.grid)
+            return cls(_empty_table(found.origin, found.step).to_bytes(), dict.fromkeys(tiles, none_looked_at), 0)
         choice = found.choose(min(block, header.times), header.times, access)
         whole = np.zeros(0, np.int32) if found.factor is None else np.rint(256 * found.factor).astype(np.int32)
         table = replace(choice.table, factor=whole, periodic=np.array([found.periodic], np.uint8))
@@ -157,6 +165,22 @@ def _of_base(
             decoded = basis.decode(latents.common, latents.specific[t], channels, *header.shape, time=t)
             said[first + t] = (basis.values(decoded, channels) - origin) / unit
     return said
+
+
+def _empty_table(origin: npt.NDArray[np.float64], step: npt.NDArray[np.float64]) -> ReferenceTable:
+    """Nothing looks at anything: of fields that interpolation tells whole (constants, all missing), nothing is left to choose."""
+    channels = len(origin)
+    return ReferenceTable(
+        origin,
+        step,
+        np.arange(channels, dtype=np.int32),
+        np.zeros((1, 2), np.int32),
+        np.zeros((0, 6), np.int32),
+        np.zeros((0, STRIDES), np.int16),
+        np.zeros((channels, 1, STRIDES), np.uint8),
+        np.zeros(0, np.int32),
+        np.zeros(1, np.uint8),
+    )
 
 
 def _static_bundles(
@@ -212,7 +236,9 @@ def _on_lattice(
     x = np.concatenate([part[name].astype(np.float64) for name in names], axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         on = (x - lattice[0][:, None, None]) * (FRACTION / lattice[1][:, None, None])
-    return np.where(np.isfinite(on), np.clip(on, -LIMIT, LIMIT), 0.0)
+    known = np.where(np.isfinite(on), np.clip(on, -LIMIT, LIMIT), 0.0)
+    few = [(0, max(0, _LEAST_SAMPLE - n)) for n in known.shape[-2:]]
+    return np.pad(known, [(0, 0), (0, 0), *few], mode="edge") if any(after for _, after in few) else known
 
 
 def is_periodic(ds: xr.Dataset, dims: Dimensions) -> bool:

@@ -126,7 +126,7 @@ def fields_of(
     ds: xr.Dataset, names: Sequence[str], dims: Dimensions, times: slice, where: tuple[slice, slice] | None = None
 ) -> dict[str, npt.NDArray[Any]]:
     """`channel_fields` of several variables; what Dask has to compute for them is computed together, once."""
-    part = ds[list(names)].drop_vars(list(ds.coords))
+    part = xr.Dataset({name: ds.variables[name] for name in names})
     if dims.time:
         part = part.isel({dims.time: times})
     if where is not None:
