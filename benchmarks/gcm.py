@@ -25,6 +25,7 @@ import latentzarr
 from environment import machine
 from latentzarr.dataset.cube_header import header_of
 from latentzarr.dataset.cube_write import shared_bytes
+from latentzarr.dataset.report import Report
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cube-ours.json"
@@ -79,6 +80,7 @@ def measure(
         started = time.perf_counter()
         report = latentzarr.to_cube(ds, place, bounds, model=model, block=block, access=access, progress=False)
         encode = time.perf_counter() - started
+        assert isinstance(report, Report)
         root = zarr.open_group(place, mode="r")
         started = time.perf_counter()
         shown = xr.open_dataset(place, engine="latentzarr").load()
@@ -186,7 +188,8 @@ def main() -> None:
                 RESULTS.write_text(json.dumps(kept, indent=1))
             print(
                 f"| {name} | {bound:g} | {block} | {access:g} | {label} | {row.ratio:.2f} | {row.raw / row.fields:.2f} "
-                f"| {row.encode:.1f} | {row.decode:.1f} | {row.worst_bytes:.2f}, {row.worst_time:.2f} |", flush=True,
+                f"| {row.encode:.1f} | {row.decode:.1f} | {row.worst_bytes:.2f}, {row.worst_time:.2f} |",
+                flush=True,
             )  # fmt: skip
 
 

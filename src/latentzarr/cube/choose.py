@@ -204,7 +204,7 @@ class _Chooser:
     def _part(self, bits: Sequence[float], variables: set[int]) -> float:
         """The part of all that some variables make up: of the bytes, or of the fields (the time to decode), if that is more."""
         fields = sum(len(self.of[v]) for v in variables) / len(self.places)
-        return max(sum(bits[v] for v in variables) / sum(bits), fields)
+        return max(sum(bits[v] for v in variables) / max(sum(bits), 1e-300), fields)
 
     def _closure(self, variable: int) -> set[int]:
         found, todo = {variable}, [variable]

@@ -103,8 +103,10 @@ def sample(
     for part in runs_of_times(times, max(block, 4) if block > 1 else 1, _RUNS if block > 1 else 2 * _RUNS):
         on = _on_lattice(ds, names, dims, part, window if basis is None else whole, lattice)
         if basis is not None:
-            bases.append(np.ascontiguousarray(_of_base(on, basis, header, lattice)[..., window[0], window[1]]))
-            on = np.ascontiguousarray(on[..., window[0], window[1]])
+            said = _of_base(on[..., : header.shape[0], : header.shape[1]], basis, header, lattice)
+            few = [(0, n - m) for n, m in zip(on.shape[-2:], said.shape[-2:], strict=True)]
+            bases.append(_part(np.pad(said, [(0, 0), (0, 0), *few], mode="edge"), window))
+            on = _part(on, window)
         runs.append(on)
     chosen = np.unique(np.linspace(0, times - 1, min(times, _STATIC_TIMES)).astype(int)).tolist()
     means = None
@@ -147,6 +149,12 @@ class Skeleton:
         wanted = [c for c, looked_at in enumerate(choice.statics) if looked_at]
         statics = _static_bundles(ds, dims, header, found.static_times, wanted, found.step, model)
         return cls(table.to_bytes(), statics, choice.time_stride)
+
+
+def _part(fields: npt.NDArray[np.float64], window: tuple[slice, slice]) -> npt.NDArray[np.float64]:
+    """A window of fields; all of grids so small that they were continued."""
+    small = [slice(0, n) if n <= _LEAST_SAMPLE else w for n, w in zip(fields.shape[-2:], window, strict=True)]
+    return np.ascontiguousarray(fields[..., small[0], small[1]])
 
 
 def _of_base(
