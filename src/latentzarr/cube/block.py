@@ -86,7 +86,7 @@ class BlockCoder:
                 if key in done:
                     continue
                 spec = self.specs[channel]
-                guide = self._guide(visit, channel, done, base)
+                guide = self.guide(visit, channel, done, base)
                 data, field = encode_field(values(*key), spec, guide, self.model, alone.get(channel))
                 if visit.slice == 0 and data[0] != 0:
                     alone.pop(channel, None)  # the walk beside a reference was shorter: no need to try at other times
@@ -131,7 +131,7 @@ class BlockCoder:
         for visit, channel in self.needed(times, wanted, held):
             key = visit.slice, channel
             try:
-                guide = self._guide(visit, channel, ChainMap(done, held), base)
+                guide = self.guide(visit, channel, ChainMap(done, held), base)
                 done[key] = decode_field(frame(*key), self.specs[channel], guide, self.model)
             except LatentzarrError as error:
                 raise error.at(f"{self.names[channel]}, time {visit.slice} of its block") from error
@@ -153,7 +153,7 @@ class BlockCoder:
                 missing |= {key for key in looked if key is not None and key not in have}
         return found[::-1]
 
-    def _guide(
+    def guide(
         self,
         visit: Visit,
         channel: int,

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from latentzarr.cube.skeleton import Fit, Moments, SampleFields, gather_moments, solve
-from latentzarr.cube.synthesis import WEIGHT_LIMIT, Stencil
+from latentzarr.cube.prune import Weights, pruned, whole_weights
+from latentzarr.cube.skeleton import Fit, Memory, Moments, SampleFields, gather_moments, solve
+from latentzarr.cube.synthesis import Stencil
 from latentzarr.cube.table import STRIDES, ReferenceTable, Role, Source, Term
 from latentzarr.cube.times import block_visits, needed_times, role_of, roles_of
 
@@ -26,7 +27,6 @@ _OWN_CHANNELS = 6
 _OTHER_CHANNELS = 5
 _STATIC_COST = 1.3  # a static field costs about as much as the field itself, coded once
 _STRIDES_OF_TIMES = (1, 2, 4)
-_HIGHEST_SHIFT = 20
 _ALL_STENCILS = (Stencil(0), Stencil(1), Stencil(2))
 
 
@@ -67,7 +67,8 @@ class _Chooser:
 
     def __init__(self, samples: SampleFields, places: Sequence[Place], block: int, times: int, access: float) -> None:
         self.samples, self.places, self.block, self.times, self.access = samples, places, block, times, access
-        moments = gather_moments(samples, Role())
+        self.memory: Memory = {}
+        moments = gather_moments(samples, Role(), memory=self.memory)
         assert moments is not None
         self.moments: dict[Role, Moments | None] = {Role(): moments}
         self.still = moments
@@ -78,7 +79,7 @@ class _Chooser:
 
     def at(self, role: Role) -> Moments | None:
         if role not in self.moments:
-            self.moments[role] = gather_moments(self.samples, role)
+            self.moments[role] = gather_moments(self.samples, role, memory=self.memory)
         return self.moments[role]
 
     def own(self, channel: int) -> list[Term]:
@@ -130,6 +131,18 @@ class _Chooser:
         if moments is None:  # no run of samples is long enough: as if it stood alone, what is before looked at with weight 0
             return solve(self.still, channel, self.terms(channel, Role()))
         return solve(moments, channel, self.terms(channel, role))
+
+    def served(self, role: Role, time_stride: int) -> float:
+        """How many fields of a channel a role has in the whole cube."""
+        here = sum(role_of(visit) == role for visit in block_visits(self.block, time_stride))
+        return here * self.times / self.block
+
+    def stored(self, channel: int, role: Role, fields: float) -> tuple[Fit, Weights]:
+        """What is worth its bytes of a fit, and the weights as they are stored."""
+        moments = self.at(role)
+        known = moments if moments is not None else self.still
+        fit = pruned(self.fit(channel, role), known, channel, fields)
+        return fit, whole_weights(fit, known, channel, fields)
 
     def bits(self, variable: int, role: Role) -> float:
         return sum(self.fit(c, role).bits for c in self.of[variable])
@@ -242,9 +255,9 @@ def choose(
     shifts = np.zeros((len(places), len(roles), STRIDES), np.uint8)
     for r, role in enumerate(roles):
         for c in range(len(places)):
-            fit = chooser.fit(c, role)
-            whole, shifts[c, r] = _quantised(fit.weights)
-            for term, row in zip(fit.terms, whole, strict=True):
+            found = chooser.stored(c, role, chooser.served(role, time_stride))
+            shifts[c, r] = found[1].shifts
+            for term, row in zip(found[0].terms, found[1].whole, strict=True):
                 if row.any():
                     terms.append((c, r, term.source, term.channel, term.stencil.kind, int(term.stencil.turning)))
                     weights.append(row)
@@ -263,17 +276,3 @@ def choose(
     looked = {t[3] for t in terms if t[2] == Source.STATIC}
     links = tuple(tuple(sorted(found)) for found in chooser.links)
     return Choice(table, time_stride, tuple(c in looked for c in range(len(places))), links, closure)
-
-
-def _quantised(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
-    """Whole weights, and by how much their sum is shifted, for each stride."""
-    whole = np.zeros(weights.shape, np.int16)
-    shifts = np.zeros(STRIDES, np.uint8)
-    top = WEIGHT_LIMIT - 1
-    for level in range(STRIDES):
-        largest = float(np.abs(weights[:, level]).max(initial=0.0))
-        if largest > 0:
-            shift = int(np.clip(np.floor(np.log2(top / largest)), 0, _HIGHEST_SHIFT))
-            whole[:, level] = np.clip(np.rint(weights[:, level] * 2.0**shift), -top, top)
-            shifts[level] = shift
-    return whole, shifts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,10 +11,10 @@ from latentzarr.cube.synthesis import Stencil
 
 __all__ = ["innovations", "seen_through"]
 
-Fields = npt.NDArray[np.float64]
+Fields = TypeVar("Fields", npt.NDArray[np.float64], npt.NDArray[np.float32])
 
 
-def seen_through(fields: Fields, stencil: Stencil, factor: npt.NDArray[np.float64] | None, *, periodic: bool) -> Fields:
+def seen_through(fields: Fields, stencil: Stencil, factor: npt.NDArray[Any] | None, *, periodic: bool) -> Fields:
     """Fields as a term looks at them, shape (.., rows, columns); see `latentzarr.cube.synthesis.Stencil`."""
     if stencil.kind == 0:
         seen = fields
@@ -32,11 +34,11 @@ def innovations(fields: Fields) -> Fields:
 
     Parameters
     ----------
-    fields : float64 array, shape (fields, rows, columns), at least 2 x 2
+    fields : float64 or float32 array, shape (fields, rows, columns), at least 2 x 2
 
     Returns
     -------
-    float64 array, shape (fields, values)
+    array of the same dtype, shape (fields, values)
         New rows, new columns, then crossings.
     """
     old_columns, old_rows = fields[:, :, ::2], fields[:, ::2, :]

@@ -1,12 +1,13 @@
 """Which decoded fields a channel looks at, with what weights: the linear skeleton of a cube as a value and as bytes.
 
 The weights come from least squares on the cube's own data or a model's (`latentzarr.cube.skeleton`); reading needs only what
-is here. The bytes are a safetensors file, checked before anything is used. `docs/reference/cube.md`, section 6.
+is here. The bytes are a deflated safetensors file, checked before anything is used. `docs/reference/cube.md`, section 6.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -25,11 +26,12 @@ __all__ = ["MAX_TABLE_BYTES", "STRIDES", "ReferenceTable", "Role", "Source", "Te
 
 STRIDES = COARSEST_SYNTHESIS + 1
 MAX_TABLE_BYTES = 2**26
+_MAGIC = b"LZRT\x01"
 _MAX_CHANNELS = 2**14
 _MAX_ROLES = 2**6
 _MAX_SHIFT = 24
 _FACTOR_LIMIT = 1024
-_ARRAYS = {
+_ARRAYS: dict[str, np.dtype[Any]] = {
     "origin": np.dtype("f8"), "step": np.dtype("f8"), "order": np.dtype("i4"), "roles": np.dtype("i4"), "terms": np.dtype("i4"),
     "weights": np.dtype("i2"), "shifts": np.dtype("u1"), "factor": np.dtype("i4"), "periodic": np.dtype("u1"),
 }  # fmt: skip
@@ -186,8 +188,42 @@ class ReferenceTable:
         return ((), np.zeros((0, STRIDES), np.int16)) if found is None else (found.terms, found.weights)
 
     def to_bytes(self) -> bytes:
-        """As a safetensors file."""
-        return bytes(safetensors.numpy.save({name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}))
+        """As a safetensors file, deflated; columns of terms and weights follow each other, low bytes before high ones."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays["terms"] = _planes(self.terms.T)
+        arrays["weights"] = _planes(self.weights.T)
+        body = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        return _MAGIC + zlib.compress(body, 9)
+
+
+def _planes(columns: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """The bytes of each column, least first: shape (columns, bytes, rows)."""
+    little = np.ascontiguousarray(columns).astype(columns.dtype.newbyteorder("<"))
+    return np.ascontiguousarray(little.view(np.uint8).reshape(*columns.shape, columns.itemsize).swapaxes(1, 2))
+
+
+def _rows(planes: npt.NDArray[Any], dtype: np.dtype[Any], columns: int) -> npt.NDArray[Any]:
+    """The inverse: shape (rows, columns)."""
+    if planes.dtype != np.uint8 or planes.ndim != 3 or planes.shape[:2] != (columns, dtype.itemsize):
+        raise UntrustedModelError(
+            f"columns of shape {planes.shape} in a reference table, expected ({columns}, {dtype.itemsize}, terms)"
+        )
+    little = np.ascontiguousarray(planes.swapaxes(1, 2)).view(dtype.newbyteorder("<"))[..., 0]
+    return np.ascontiguousarray(little.T).astype(dtype)
+
+
+def _inflated(blob: bytes) -> bytes:
+    """The safetensors file inside, at most `MAX_TABLE_BYTES`."""
+    if blob[: len(_MAGIC)] != _MAGIC or len(blob) > MAX_TABLE_BYTES:
+        raise UntrustedModelError(f"{len(blob)} bytes are no reference table")
+    inflate = zlib.decompressobj()
+    try:
+        body = inflate.decompress(blob[len(_MAGIC) :], MAX_TABLE_BYTES)
+    except zlib.error as error:
+        raise UntrustedModelError(f"a reference table is damaged: {error}") from error
+    if not inflate.eof or inflate.unused_data:
+        raise UntrustedModelError("a reference table is cut short, has bytes behind its end, or is larger than 64 MiB")
+    return body
 
 
 def read_table(blob: bytes) -> ReferenceTable:
@@ -196,15 +232,18 @@ def read_table(blob: bytes) -> ReferenceTable:
     Raises
     ------
     UntrustedModelError
-        If the bytes are no safetensors file of at most 64 MiB, or an invariant does not hold.
+        If the bytes are no deflated safetensors file of at most 64 MiB, or an invariant does not hold.
     """
-    if not 8 <= len(blob) <= MAX_TABLE_BYTES or struct.unpack_from("<Q", blob)[0] > min(len(blob) - 8, 2**16):
-        raise UntrustedModelError(f"{len(blob)} bytes are no reference table")
+    body = _inflated(blob)
+    if len(body) < 8 or struct.unpack_from("<Q", body)[0] > min(len(body) - 8, 2**16):
+        raise UntrustedModelError(f"{len(body)} bytes are no safetensors file")
     arrays: dict[str, Any]
     try:
-        arrays = safetensors.numpy.load(blob)
+        arrays = safetensors.numpy.load(body)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UntrustedModelError(f"not a safetensors file: {error}") from error
     if set(arrays) != set(_ARRAYS):
         raise UntrustedModelError(f"a reference table has the arrays {', '.join(_ARRAYS)}, not {', '.join(sorted(arrays))}")
+    arrays["terms"] = _rows(arrays["terms"], _ARRAYS["terms"], 6)
+    arrays["weights"] = _rows(arrays["weights"], _ARRAYS["weights"], STRIDES)
     return ReferenceTable(**{name: arrays[name] for name in _ARRAYS})

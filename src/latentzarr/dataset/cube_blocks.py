@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,16 +13,18 @@ import numpy.typing as npt
 import xarray as xr
 import zarr
 
+from latentzarr.bounds import ErrorBound
 from latentzarr.codec.config import CodecConfig, Effort
 from latentzarr.codec.runtime import current_runtime, using
-from latentzarr.cube.block import BlockCoder
+from latentzarr.cube.block import BlockCoder, Key
 from latentzarr.cube.bundle import pack_bundle
+from latentzarr.cube.field import DecodedField
 from latentzarr.dataset.cube_header import BlockPlace, CubeHeader, CubeVariable
 from latentzarr.dataset.cube_layout import refinement_array, write_bundles
 from latentzarr.dataset.cube_reader import CubeReader
 from latentzarr.dataset.cube_survey import Dimensions, fields_of
 from latentzarr.dataset.parallel import Advance, ProgressOption, reporting
-from latentzarr.metrics import ErrorStatistics, measure
+from latentzarr.metrics import ErrorStatistics, infill, measure
 
 __all__ = ["BlockWriter", "Tally", "Written"]
 
@@ -47,10 +50,17 @@ class Written:
 
     def variables(self, header: CubeHeader) -> tuple[CubeVariable, ...]:
         """The header's variables with the errors that were measured."""
-        return tuple(
-            replace(v, largest_error=self.of[v.name].statistics.max_abs, rmse=self.of[v.name].statistics.rmse)
-            for v in header.variables
-        )
+        return tuple(self._measured(v) for v in header.variables)
+
+    def _measured(self, v: CubeVariable) -> CubeVariable:
+        statistics = self.of[v.name].statistics
+        if not statistics.finite and not math.isnan(v.largest_error):
+            return v
+        largest, rmse = statistics.max_abs, statistics.rmse
+        if not math.isnan(v.largest_error):  # blocks that were there before
+            largest, rmse = max(largest, v.largest_error), math.nan
+        bounds = v.bounds if v.refinement else (ErrorBound.none(rmse if rmse > 0 else 1e-300),)
+        return replace(v, largest_error=largest, rmse=rmse, bounds=bounds)
 
 
 class BlockWriter:
@@ -58,15 +68,17 @@ class BlockWriter:
 
     def __init__(
         self, ds: xr.Dataset, names: Sequence[str], dims: Dimensions, root: zarr.Group, header: CubeHeader, effort: Effort,
-        verify: bool, progress: ProgressOption, only: Sequence[str] | None = None,
+        verify: bool, progress: ProgressOption, only: Sequence[str] | None = None, before: CubeReader | None = None,
     ) -> None:  # fmt: skip
+        self.latents, self.before = before is None and bool(header.basis), before
         self.ds, self.names, self.dims, self.root, self.header = ds, names, dims, root, header
         self.effort, self.verify, self.progress = effort, verify, progress
         self.only = set(only or names)
-        self.reader = CubeReader(root)
-        self.arrays = {v.name: refinement_array(root, header, v) for v in header.variables}
+        self.reader = CubeReader(root, header=header)
+        self.refined = any(v.refinement for v in header.variables)
+        self.arrays = {v.name: refinement_array(root, header, v) for v in header.variables if v.refinement}
         self.tiles = [(r, c) for r in range(header.grid[0]) for c in range(header.grid[1])]
-        self.coders = {tile: self.reader.coder(tile) for tile in self.tiles}
+        self.coders = {tile: self.reader.coder(tile) for tile in self.tiles} if self.refined else {}
 
     def places(self, first_time: int) -> list[tuple[int, BlockPlace]]:
         """Blocks from a time on."""
@@ -87,9 +99,11 @@ class BlockWriter:
         with reporting(self.progress, "writing") as advance, ThreadPoolExecutor(runtime.workers) as pool:
             waiting: list[tuple[BlockPlace, dict[str, Any], dict[Tile, Future[Any]]]] = []
             try:
-                for _, place in places:
+                for index, place in places:
                     values = self._load(place, first_time)
-                    jobs = {t: pool.submit(self._encode, t, place, values, runtime) for t in self.tiles}
+                    if self.latents:
+                        self._write_latents(index, place, values)
+                    jobs = {t: pool.submit(self._encode, t, place, values, runtime) for t in self.tiles if self.refined}
                     waiting.append((place, values, jobs))
                     while len(waiting) > max(1, runtime.workers // len(self.tiles)):
                         done += self._store(*waiting.pop(0), written, advance, done, total)
@@ -99,6 +113,17 @@ class BlockWriter:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return written
+
+    def _write_latents(self, index: int, place: BlockPlace, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Latents of a block, made from all its channels; gaps are filled in smoothly."""
+        base = self.reader.base
+        assert base is not None
+        every = np.zeros((place.length, len(base.basis.channels), *self.header.shape))
+        for channel, of_base in enumerate(self.header.latent_channels):
+            variable, own = self.reader.places[channel]
+            for t in range(place.length):
+                every[t, of_base] = infill(values[variable.name][t, own])
+        base.arrays.write(index, place, base.basis.encode(every, tuple(sorted(self.header.latent_channels))))
 
     def _load(self, place: BlockPlace, first_time: int) -> dict[str, npt.NDArray[Any]]:
         at = slice(place.first - first_time, place.first - first_time + place.length)
@@ -118,7 +143,16 @@ class BlockWriter:
             for c, spec in enumerate(coder.specs):
                 configs[c] = CodecConfig(bound=spec.bound, model=coder.model, effort=self.effort)
         with using(runtime.device, runtime.threads):
-            return coder.encode(place.length, field, None, configs)
+            known = self._kept(tile, place)
+            return coder.encode(place.length, field, self.reader.base_of(place, tile), configs, known)
+
+    def _kept(self, tile: Tile, place: BlockPlace) -> dict[Key, DecodedField]:
+        """Fields that are stored already and stay as they are, as a reader has them."""
+        if self.before is None:
+            return {}
+        kept = [c for c, (v, _) in enumerate(self.reader.places) if v.name not in self.only]
+        index, _ = self.header.block_of(place.first)
+        return self.before.fields(index, place, tile, [(t, c) for t in range(place.length) for c in kept])
 
     def _store(
         self, place: BlockPlace, values: Mapping[str, npt.NDArray[Any]], jobs: Mapping[Tile, Future[Any]], written: Written,
@@ -127,7 +161,7 @@ class BlockWriter:
         coded = {tile: job.result() for tile, job in jobs.items()}
         size = 0
         for variable in self.header.variables:
-            if variable.name not in self.only:
+            if variable.name not in self.only or not variable.refinement:
                 continue
             first = self.header.first_channel[variable.name]
             bundles: list[dict[Tile, Sequence[bytes]]] = []
@@ -155,7 +189,7 @@ class BlockWriter:
         for tile in self.tiles:
             rows, columns = self.header.tile_slices(tile)
             keys = [(t, first + c) for t in range(place.length) for c in range(variable.channels)]
-            if self.verify:
+            if self.verify or not variable.refinement:
                 index, _ = self.header.block_of(place.first)
                 fields = self.reader.fields(index, place, tile, keys)
             else:

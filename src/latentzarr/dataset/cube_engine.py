@@ -222,7 +222,8 @@ def with_cube_variables(ds: xr.Dataset, group: zarr.Group, options: ReadOptions,
         chunks = {header.rows: header.tile[0], header.columns: header.tile[1], header.time: header.blocks[0][0]}
         variable.encoding["preferred_chunks"] = {d: min(chunks.get(d, math.inf), n) for d, n in sizes.items()}
         decoded[v.name] = variable
-    rest = ds.drop_vars([n for n in LATENTS if n in ds.variables]) if header.basis else ds
+    latents = {d for n in LATENTS if n in ds.variables for d in ds[n].dims if d != header.time}
+    rest = ds.drop_dims(latents) if header.basis else ds
     clash = [f"{d}: {n} and {rest.sizes[d]}" for v in decoded.values() for d, n in v.sizes.items() if rest.sizes.get(d, n) != n]
     if clash:
         raise StoreError(f"the cube's header and its coordinates disagree on the size of {clash[0]}", place=str(group.store_path))

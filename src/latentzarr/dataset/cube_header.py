@@ -7,17 +7,18 @@ checked once, when it is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from latentzarr.cube.times import LONGEST_BLOCK
+from latentzarr.dataset.carried import HIDDEN
 from latentzarr.dataset.cube_variable import MOST_CHANNELS, CubeVariable, variable_from
 from latentzarr.dataset.provenance import CUBE
 from latentzarr.errors import InvalidBoundError, InvalidConfigError, StoreError
 
-__all__ = ["CUBE", "CUBE_VERSION", "LATENTS", "BlockPlace", "CubeHeader", "CubeVariable", "header_of"]
+__all__ = ["CUBE", "CUBE_VERSION", "LATENTS", "BlockPlace", "CubeHeader", "CubeVariable", "header_of", "holds_cube"]
 
 CUBE_VERSION = 1
 LATENTS = ("latent_common", "latent_specific")
@@ -56,6 +57,8 @@ class CubeHeader:
     basis : str
         Digest of the latents' model; empty: there are no latents.
     variables : tuple of CubeVariable
+    latent_channels : tuple of int
+        For each channel, which channel of the latents' model it is; empty without latents.
     version : int
 
     Invariants, checked at construction: sizes are positive and tiles no larger than the grid; blocks have 1 to 64 times;
@@ -77,6 +80,7 @@ class CubeHeader:
     model: str
     basis: str
     variables: tuple[CubeVariable, ...]
+    latent_channels: tuple[int, ...] = ()
     version: int = field(default=CUBE_VERSION)
 
     def __post_init__(self) -> None:
@@ -104,6 +108,10 @@ class CubeHeader:
                 return f"a variable {v.name} of dimensions {v.dims} where the time is {self.time!r}"
             if v.problem():
                 return f"a variable {v.name} with {v.problem()}"
+            if not v.refinement and not self.basis:
+                return f"a variable {v.name} with neither refinement nor latents"
+        if len(self.latent_channels) != (self.channels if self.basis else 0) or min(self.latent_channels, default=0) < 0:
+            return f"{len(self.latent_channels)} channels with latents of {self.channels}"
         return "" if self.channels <= MOST_CHANNELS else f"{self.channels} channels, more than {MOST_CHANNELS}"
 
     @property
@@ -181,7 +189,8 @@ class CubeHeader:
             shape, tile = _pair(data["shape"]), _pair(data["tile"])
             blocks = tuple(_pair(b) for b in data["blocks"])
             stride = int(data["time_stride"])
-            return cls(time, rows, columns, shape, tile, blocks, stride, model, basis, variables, version)
+            latents = tuple(int(c) for c in data["latent_channels"])
+            return cls(time, rows, columns, shape, tile, blocks, stride, model, basis, variables, latents, version)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, InvalidBoundError, RecursionError) as error:
             raise StoreError(f"the group attribute {CUBE!r} is no header of a cube: {error!r}") from error
 
@@ -195,3 +204,23 @@ def header_of(attributes: Mapping[str, Any]) -> CubeHeader | None:
     """The header among a group's attributes, or None."""
     text = attributes.get(CUBE)
     return None if text is None else CubeHeader.from_text(str(text))
+
+
+def holds_cube(attributes: Mapping[str, Any], names: Container[str]) -> bool:
+    """Whether a group's attributes and what it contains say that it is a cube.
+
+    The attribute alone does not: data that were decoded and saved again may keep it, as the record of what they went through.
+    Where neither the cube's parts nor its variables are, parts were lost (in a copy of what plain zarr shows, say), and whoever
+    reads a variable is told so.
+
+    Raises
+    ------
+    StoreError
+        If the attribute is no header.
+    """
+    if CUBE not in attributes:
+        return False
+    if f"{HIDDEN}/cube/references" in names or f"{HIDDEN}/cube/basis" in names:
+        return True
+    header = header_of(attributes)
+    return header is not None and not any(v.name in names for v in header.variables)

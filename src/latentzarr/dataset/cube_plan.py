@@ -128,7 +128,6 @@ def planned_variable(
 ) -> CubeVariable:
     """A variable of the header, its attributes as JSON can hold them."""
     bounds, words = resolved_bounds(name, asked, variable, dims, low, high)
-    refinement = "" if any(b.kind is BoundKind.NONE for b in bounds) else name
     return CubeVariable(
         name,
         tuple(str(d) for d in variable.dims),
@@ -138,7 +137,7 @@ def planned_variable(
         {k: _plain(v, f"{name}, encoding {k!r}") for k, v in encoding.items()},
         words,
         bounds,
-        refinement,
+        name,
     )
 
 
@@ -173,6 +172,8 @@ def planned_header(
     model: Model,
     block: int,
     tile: tuple[int, int] | None,
+    *,
+    latents_alone: bool = False,
 ) -> tuple[CubeHeader, Survey]:
     """The header of a cube to be written, and what was seen of its channels (static masks in the place of missing values).
 
@@ -195,8 +196,10 @@ def planned_header(
         count = math.prod(channel_shape(variable, dims))
         part = slice(at, at + count)
         planned = planned_variable(name, variable, dims, bounds[name], seen.low[part], seen.high[part], _kept_encoding(variable))
-        if not planned.refinement:
-            raise InvalidConfigError("latents alone (bound 'rmse') need a model with latents, see fit_cube", place=name)
+        if any(b.kind is BoundKind.NONE for b in planned.bounds) and not latents_alone:
+            raise InvalidConfigError(
+                "no bound means latents alone, for the whole cube: give no bounds at all, and a model from fit_cube", place=name
+            )
         variables.append(planned)
         at += count
     full, rest = divmod(times, block)

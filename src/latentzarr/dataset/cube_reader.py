@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from latentzarr.cube.block import BlockCoder, Key
 from latentzarr.cube.field import DecodedField, FieldSpec, nominal
 from latentzarr.cube.table import ReferenceTable, read_table
 from latentzarr.dataset.cube_header import BlockPlace, CubeHeader, CubeVariable, header_of
+from latentzarr.dataset.cube_latents import Base, as_dtype
 from latentzarr.dataset.cube_layout import read_blob, read_bundle_at, read_masks, read_statics, refinement_array
 from latentzarr.errors import LatentzarrError, StoreError
 from latentzarr.mask import Plane
@@ -138,6 +139,8 @@ class CubeReader:
     group : zarr.Group
     cache_bytes : int
         How much of what was decoded is held.
+    header : CubeHeader, optional
+        In the place of the one the group says.
 
     Raises
     ------
@@ -145,8 +148,8 @@ class CubeReader:
         If the group is no cube.
     """
 
-    def __init__(self, group: zarr.Group, cache_bytes: int = CACHE_BYTES) -> None:
-        header = header_of(group.attrs.asdict())
+    def __init__(self, group: zarr.Group, cache_bytes: int = CACHE_BYTES, header: CubeHeader | None = None) -> None:
+        header = header or header_of(group.attrs.asdict())
         if header is None:
             raise StoreError("this group is no latent cube", place=str(group.store_path))
         self.group, self.header = group, header
@@ -167,6 +170,31 @@ class CubeReader:
                 place=str(self.group.store_path),
             )
         return table
+
+    @cached_property
+    def base(self) -> Base | None:
+        """What the latents say; None without latents."""
+        return Base(self.group, self.header) if self.header.basis else None
+
+    def base_of(self, place: BlockPlace, tile: Tile) -> Callable[[int, int], npt.NDArray[np.int32]] | None:
+        """What the latents say of a field of a block, on its channel's nominal lattice; None without latents."""
+        base, where = self.base, self.header.tile_slices(tile)
+        if base is None:
+            return None
+        return lambda time, channel: base.nominal(place.first + time, channel, self.table, where)
+
+    def _latent_fields(self, place: BlockPlace, tile: Tile, wanted: Iterable[Key]) -> dict[Key, DecodedField]:
+        """Fields of variables that have latents alone: what the base says, missing where the static mask says so."""
+        where, base = self.header.tile_slices(tile), self.base
+        assert base is not None
+        found = {}
+        for time, channel in wanted:
+            variable, own = self.places[channel]
+            values = as_dtype(base.values(place.first + time, channel)[where], np.dtype(variable.dtype))
+            if variable.mask(own) >= 0:
+                values[read_masks(self.group, self.header, variable.mask(own), tile) == 1] = np.nan
+            found[time, channel] = DecodedField(values, np.zeros((1, 1), np.int32), np.zeros((1, 1), np.uint8))
+        return found
 
     @cached_property
     def places(self) -> list[tuple[CubeVariable, int]]:
@@ -214,6 +242,13 @@ class CubeReader:
         with self._lock:
             turn = self._locks.setdefault((block, tile), _Turn())
         with turn.lock, working():  # what one reader decodes, the next one finds
+            alone = [key for key in keys if key not in known and not self.places[key[1]][0].refinement]
+            if alone:
+                made = self._latent_fields(place, tile, alone)
+                self.cache.add(block, tile, made)
+                known |= made
+            if len(known) == len(keys):
+                return known
             coder = self.coder(tile)
             everything = ((t, c) for t in range(place.length) for c in range(self.header.channels))
             held = self.cache.some(block, tile, everything)
@@ -227,9 +262,10 @@ class CubeReader:
                     bundles[key] = read_bundle_at(array, place.first + time, tile, variable.channels)
                 return bundles[key][own]
 
-            found = coder.decode(place.length, keys, frame, None, held)
+            refined = [key for key in keys if key not in known]
+            found = coder.decode(place.length, refined, frame, self.base_of(place, tile), held)
             self.cache.add(block, tile, found)
-        return {key: found[key] for key in keys}
+        return {key: known[key] if key in known else found[key] for key in keys}
 
     def _refinement(self, variable: CubeVariable) -> zarr.Array[Any]:
         if variable.name not in self._arrays:
@@ -237,4 +273,4 @@ class CubeReader:
         return self._arrays[variable.name]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (CubeReader, (self.group, self.cache.limit))
+        return (CubeReader, (self.group, self.cache.limit, self.header))

@@ -13,8 +13,9 @@ import xarray as xr
 from latentzarr.bounds import BoundKind, ErrorBound
 from latentzarr.codec.chunk import encode_chunk
 from latentzarr.codec.config import CodecConfig
+from latentzarr.cube.basis import JointBasis
 from latentzarr.cube.bundle import pack_bundle
-from latentzarr.cube.choose import Place, choose
+from latentzarr.cube.choose import Choice, Place, choose
 from latentzarr.cube.innovations import innovations
 from latentzarr.cube.skeleton import SampleFields
 from latentzarr.cube.synthesis import LIMIT
@@ -24,11 +25,11 @@ from latentzarr.dataset.cube_survey import Dimensions, Survey, channel_fields, f
 from latentzarr.models.weights import Model
 from latentzarr.scaling import FRACTION
 
-__all__ = ["Skeleton", "is_periodic", "nominal_lattice", "turning_factor"]
+__all__ = ["Sampled", "Skeleton", "is_periodic", "nominal_lattice", "sample", "turning_factor"]
 
 _RUNS = 4
 _LEAST_TIMES = 8  # with fewer there is no static field
-_LEAST_SAMPLE = 4  # rows and columns that regressions need; smaller grids are continued with their edges
+_LEAST_SAMPLE = 4
 _STEPS = 1e-300, 1e300
 _STATIC_TIMES = 32
 _LARGEST_SAMPLE = 2**16
@@ -51,65 +52,121 @@ def nominal_lattice(variable: CubeVariable, seen: Survey, first: int) -> tuple[l
     return origins, steps
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """Samples of a cube, and what is needed to choose a skeleton from them.
+
+    Attributes
+    ----------
+    samples : SampleFields
+        Of a window of the grid.
+    places : tuple of Place
+    origin, step : float64 arrays, shape (channels,)
+        Nominal lattices.
+    factor : float64 array, shape (rows,), or None
+        Of turning terms, of all rows.
+    periodic : bool
+        The columns go once around.
+    static_times : tuple of int
+        Times that static fields are means of.
+    """
+
+    samples: SampleFields
+    places: tuple[Place, ...]
+    origin: npt.NDArray[np.float64]
+    step: npt.NDArray[np.float64]
+    factor: npt.NDArray[np.float64] | None
+    periodic: bool
+    static_times: tuple[int, ...]
+
+    def choose(self, block: int, times: int, access: float) -> Choice:
+        """What looks at what; nothing at nothing where interpolation tells all there is (constants, all missing)."""
+        if not any(innovations(run.reshape(-1, *run.shape[-2:])).any() for run in self.samples.runs):
+            channels = len(self.places)
+            variables = 1 + max(place.variable for place in self.places)
+            return Choice(_empty_table(self.origin, self.step), 0, (False,) * channels, ((),) * variables, (0.0,) * variables)
+        return choose(self.samples, self.places, self.origin, self.step, block=block, times=times, access=access)
+
+
+def sample(
+    ds: xr.Dataset, names: Sequence[str], dims: Dimensions, header: CubeHeader, seen: Survey, block: int,
+    basis: JointBasis | None = None,
+) -> Sampled:  # fmt: skip
+    """Sample a data set on the nominal lattices of a cube's channels."""
+    origin, step, places = [], [], []
+    for i, v in enumerate(header.variables):
+        found = nominal_lattice(v, seen, header.first_channel[v.name])
+        origin += found[0]
+        step += found[1]
+        places += [Place(i, c) for c in range(v.channels)]
+    lattice = np.array(origin), np.array(step)
+    times = header.times
+    window = _window(header.shape)
+    whole = slice(0, header.shape[0]), slice(0, header.shape[1])
+    runs, bases = [], []
+    for part in runs_of_times(times, max(block, 4) if block > 1 else 1, _RUNS if block > 1 else 2 * _RUNS):
+        on = _on_lattice(ds, names, dims, part, window if basis is None else whole, lattice)
+        if basis is not None:
+            bases.append(np.ascontiguousarray(_of_base(on, basis, header, lattice)[..., window[0], window[1]]))
+            on = np.ascontiguousarray(on[..., window[0], window[1]])
+        runs.append(on)
+    chosen = np.unique(np.linspace(0, times - 1, min(times, _STATIC_TIMES)).astype(int)).tolist()
+    means = None
+    if times >= _LEAST_TIMES:
+        means = sum(_on_lattice(ds, names, dims, slice(t, t + 1), window, lattice)[0] for t in chosen) / len(chosen)
+    periodic, factor = is_periodic(ds, dims), turning_factor(ds, dims)
+    samples = SampleFields(
+        [_continued(run) for run in runs],
+        None if means is None else _continued(means),
+        [_continued(base) for base in bases] or None,
+        None if factor is None else np.resize(factor[window[0]], max(_LEAST_SAMPLE, window[0].stop - window[0].start)),
+        periodic and window[1] == whole[1],
+    )
+    return Sampled(samples, tuple(places), *lattice, factor, periodic, tuple(chosen))
+
+
 @dataclass(frozen=True, eq=False)
 class Skeleton:
-    """What is stored of the skeleton: the table's bytes, a bundle of static fields for each tile, masks; and the time stride."""
+    """What is stored of the skeleton: the table's bytes, a bundle of static fields for each tile; and the time stride."""
 
     table: bytes
     statics: Mapping[tuple[int, int], bytes]
     time_stride: int
-    masks: npt.NDArray[np.uint8]
 
     @classmethod
     def fit(
         cls, ds: xr.Dataset, names: Sequence[str], dims: Dimensions, header: CubeHeader, seen: Survey, block: int, access: float,
-        model: Model,
+        model: Model, basis: JointBasis | None = None,
     ) -> Skeleton:  # fmt: skip
         """Sample a data set, choose what looks at what, and code the static fields."""
-        origin, step, places = [], [], []
-        for i, v in enumerate(header.variables):
-            found = nominal_lattice(v, seen, header.first_channel[v.name])
-            origin += found[0]
-            step += found[1]
-            places += [Place(i, c) for c in range(v.channels)]
-        lattice = np.array(origin), np.array(step)
-        times = header.times
-        window = _window(header.shape)
-        runs = [
-            _on_lattice(ds, names, dims, part, window, lattice)
-            for part in runs_of_times(times, max(block, 4) if block > 1 else 1, _RUNS if block > 1 else 2 * _RUNS)
-        ]
-        chosen = np.unique(np.linspace(0, times - 1, min(times, _STATIC_TIMES)).astype(int)).tolist()
-        means = None
-        if times >= _LEAST_TIMES:
-            means = sum(_on_lattice(ds, names, dims, slice(t, t + 1), window, lattice)[0] for t in chosen) / len(chosen)
-        periodic, factor = is_periodic(ds, dims), turning_factor(ds, dims)
-        samples = SampleFields(
-            runs,
-            means,
-            None,
-            None if factor is None else np.resize(factor[window[0]], runs[0].shape[-2]),
-            periodic and window[1] == slice(0, header.shape[1]),
-        )
-        if not any(innovations(run.reshape(-1, *run.shape[-2:])).any() for run in runs):
-            none_looked_at = pack_bundle([b""] * header.channels)
-            tiles = np.ndindex(*header.grid)
-            return cls(_empty_table(*lattice).to_bytes(), dict.fromkeys(tiles, none_looked_at), 0, seen.missing)
-        choice = choose(samples, places, *lattice, block=min(block, times), times=times, access=access)
-        table = choice.table
-        whole = np.zeros(0, np.int32) if factor is None else np.rint(256 * factor).astype(np.int32)
-        table = replace(table, factor=whole, periodic=np.array([periodic], np.uint8))
+        found = sample(ds, names, dims, header, seen, block, basis)
+        choice = found.choose(min(block, header.times), header.times, access)
+        whole = np.zeros(0, np.int32) if found.factor is None else np.rint(256 * found.factor).astype(np.int32)
+        table = replace(choice.table, factor=whole, periodic=np.array([found.periodic], np.uint8))
         wanted = [c for c, looked_at in enumerate(choice.statics) if looked_at]
-        return cls(
-            table.to_bytes(),
-            _static_bundles(ds, dims, header, chosen, wanted, lattice[1], model),
-            choice.time_stride,
-            seen.missing,
-        )
+        statics = _static_bundles(ds, dims, header, found.static_times, wanted, found.step, model)
+        return cls(table.to_bytes(), statics, choice.time_stride)
+
+
+def _of_base(
+    fields: npt.NDArray[np.float64], basis: JointBasis, header: CubeHeader, lattice: tuple[Any, Any]
+) -> npt.NDArray[np.float64]:
+    """What latents of these fields would say, on the same lattices; blocks as long as the base has them."""
+    channels = list(header.latent_channels)
+    origin, unit = lattice[0][:, None, None], lattice[1][:, None, None] / FRACTION
+    said = np.empty_like(fields)
+    for first in range(0, len(fields), basis.block):
+        part = slice(first, min(first + basis.block, len(fields)))
+        every = np.zeros((part.stop - first, len(basis.channels), *header.shape))
+        every[:, channels] = fields[part] * unit + origin
+        latents = basis.encode(every, tuple(sorted(channels)))
+        for t in range(part.stop - first):
+            decoded = basis.decode(latents.common, latents.specific[t], channels, *header.shape, time=t)
+            said[first + t] = (basis.values(decoded, channels) - origin) / unit
+    return said
 
 
 def _empty_table(origin: npt.NDArray[np.float64], step: npt.NDArray[np.float64]) -> ReferenceTable:
-    """Nothing looks at anything: of fields that interpolation tells whole (constants, all missing), nothing is left to choose."""
     channels = len(origin)
     return ReferenceTable(
         origin,
@@ -177,9 +234,13 @@ def _on_lattice(
     x = np.concatenate([part[name].astype(np.float64) for name in names], axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         on = (x - lattice[0][:, None, None]) * (FRACTION / lattice[1][:, None, None])
-    known = np.where(np.isfinite(on), np.clip(on, -LIMIT, LIMIT), 0.0)
-    few = [(0, max(0, _LEAST_SAMPLE - n)) for n in known.shape[-2:]]
-    return np.pad(known, [(0, 0), (0, 0), *few], mode="edge") if any(after for _, after in few) else known
+    return np.where(np.isfinite(on), np.clip(on, -LIMIT, LIMIT), 0.0)
+
+
+def _continued(fields: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Fields of fewer rows or columns than regressions need, continued with their edges; others as they are."""
+    few = [(0, max(0, _LEAST_SAMPLE - n)) for n in fields.shape[-2:]]
+    return np.pad(fields, [(0, 0)] * (fields.ndim - 2) + few, mode="edge") if any(after for _, after in few) else fields
 
 
 def is_periodic(ds: xr.Dataset, dims: Dimensions) -> bool:

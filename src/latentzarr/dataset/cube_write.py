@@ -8,17 +8,22 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 import zarr
 
+from latentzarr.bounds import ErrorBound
 from latentzarr.codec.config import Effort
+from latentzarr.cube.model import CubeModel
 from latentzarr.dataset.carried import carry_model
 from latentzarr.dataset.cube_blocks import BlockWriter, Written
-from latentzarr.dataset.cube_header import CUBE, CubeHeader
+from latentzarr.dataset.cube_header import CUBE, LATENTS, CubeHeader
+from latentzarr.dataset.cube_latents import create_latents, matched_channels
 from latentzarr.dataset.cube_layout import add_refinement, write_blob, write_masks, write_statics
 from latentzarr.dataset.cube_plan import CubeBounds, cube_variables, planned_header
 from latentzarr.dataset.cube_skeleton import Skeleton
 from latentzarr.dataset.cube_survey import dimensions_of
+from latentzarr.dataset.own_autoencoder_report import LatentReport
 from latentzarr.dataset.parallel import ProgressOption
 from latentzarr.dataset.provenance import CONTAINER, IMPLEMENTATION, REPORT, already_lossy, new_container, with_history
 from latentzarr.dataset.report import Report, VariableReport
@@ -39,15 +44,15 @@ from latentzarr.errors import AlreadyLossyError, InvalidConfigError, StoreExists
 from latentzarr.models.store import shipped_model
 from latentzarr.models.weights import Model
 
-__all__ = ["to_cube"]
+__all__ = ["finish_cube", "report_of", "shared_bytes", "to_cube"]
 
 
 def to_cube(
     ds: xr.Dataset,
     store: Any,
-    bounds: CubeBounds,
+    bounds: CubeBounds | None = None,
     *,
-    model: Model | None = None,
+    model: CubeModel | Model | str | None = None,
     block: int = 8,
     tile: tuple[int, int] | None = None,
     access: float = 0.35,
@@ -58,7 +63,7 @@ def to_cube(
     verify: bool = True,
     progress: ProgressOption = None,
     group: str = "",
-) -> Report:
+) -> Report | LatentReport:
     """Write variables that share a horizontal grid as one cube, coded jointly, each under its own bound.
 
     Parameters
@@ -66,11 +71,13 @@ def to_cube(
     ds : xarray.Dataset
         In memory or lazy; variables without a bound, and coordinates, are stored exactly as ordinary arrays.
     store : path, URL or zarr store
-    bounds : mapping
+    bounds : mapping, optional
         By variable: ``"0.5 K"``, ``"1% of range"`` (of the variable), ``"2% of level range"`` (each level's own), ``"lossless"``,
         or one number for each level (from an ensemble's spread, say).
-    model : Model, optional
-        Of the refinement; by default the one shipped for the effort.
+        Without bounds the cube has latents alone: the error is reported and nothing is promised.
+    model : CubeModel, Model or str, optional
+        From `latentzarr.fit_cube`: latents are stored too. A `Model`: networks of the refinement, no latents; by default those
+        shipped for the effort. A name: a registered autoencoder, without bounds (`latentzarr.encode_latents`).
     block : int
         Times coded together, 1 to 64. A time can be read without other blocks.
     tile : (rows, columns), optional
@@ -106,33 +113,60 @@ def to_cube(
     effort = Effort(effort)
     if not 0 <= access <= 1:
         raise InvalidConfigError(f"access is a share of 0 to 1, not {access}")
-    names = cube_variables(ds, bounds)
+    if isinstance(model, str):
+        from latentzarr.dataset.own_autoencoder_write import encode_latents
+
+        return encode_latents(
+            ds, store, model, time_dim=time_dim, overwrite=overwrite, recode=recode, progress=progress, bounds=bounds
+        )
+    basis = model.basis if isinstance(model, CubeModel) else None
+    if bounds is None:
+        if basis is None:
+            raise InvalidConfigError("a cube needs bounds, or a model with latents from latentzarr.fit_cube")
+        asked: CubeBounds = {n: ErrorBound.none(1.0) for n in basis.channels.variables if n in ds.data_vars}
+    else:
+        asked = bounds
+    names = cube_variables(ds, asked)
     if not recode:
         for name in names:
             why = already_lossy(ds.variables[name])
             if why:
                 raise AlreadyLossyError(f"the values were lossy before ({why}); recode=True codes them again", place=name)
-    chosen = model or shipped_model(effort)
+    networks = model.refinement if isinstance(model, CubeModel) else model
+    chosen = networks or shipped_model(effort)
     dims = dimensions_of(ds, names, time_dim)
-    header, seen = planned_header(ds, names, dims, bounds, chosen, block, tile)
-    skeleton = Skeleton.fit(ds, names, dims, header, seen, block, access, chosen)
-    header = replace(header, time_stride=skeleton.time_stride)
+    header, seen = planned_header(ds, names, dims, asked, chosen, block, tile, latents_alone=bounds is None)
+    if basis is not None:
+        if block > basis.block:
+            raise InvalidConfigError(f"the model's latents are for blocks of at most {basis.block} times, not {block}")
+        matched = matched_channels(header, basis, _levels(ds, header))
+        alone = tuple(replace(v, refinement="", words="latents alone") for v in header.variables)
+        planned = header.variables if bounds is not None else alone
+        header = replace(header, basis=basis.digest, latent_channels=matched, variables=planned)
+    skeleton = None
+    if bounds is not None:
+        skeleton = Skeleton.fit(ds, names, dims, header, seen, block, access, chosen, basis)
+        header = replace(header, time_stride=skeleton.time_stride)
     location = location_of(store)
     with writing(place_of(location), resumable=False):
         if not group:
             prepare_target(location, overwrite=overwrite, resumable=False)
         elif not overwrite and is_group(location, group):
             raise StoreExistsError(f"there is a group {group!r} already; overwrite=True replaces it", place=place_of(location))
-        root = _write_metadata(ds, names, location, group, header, chosen, skeleton)
+        root = _write_metadata(ds, names, location, group, header, chosen, skeleton, seen.missing)
+        if basis is not None:
+            create_latents(root, ds, header, basis)
         written = BlockWriter(ds, names, dims, root, header, effort, verify, progress).write(0)
-        report = _report(location, header, written, clock.perf_counter() - started).require()
-        _finish(location, group, root, replace(header, variables=written.variables(header)), report)
-    return replace(report, metadata=metadata_bytes(location) + _shared_bytes(root))
+        header = replace(header, variables=written.variables(header))
+        report = report_of(location, header, written, clock.perf_counter() - started).require()
+        finish_cube(location, group, root, header, report)
+    return replace(report, metadata=metadata_bytes(location) + shared_bytes(root))
 
 
 def _write_metadata(
-    ds: xr.Dataset, names: Sequence[str], location: Location, group: str, header: CubeHeader, model: Model, skeleton: Skeleton
-) -> zarr.Group:
+    ds: xr.Dataset, names: Sequence[str], location: Location, group: str, header: CubeHeader, model: Model,
+    skeleton: Skeleton | None, masks: npt.NDArray[np.uint8],
+) -> zarr.Group:  # fmt: skip
     """Everything but the blocks, marked as incomplete from the first byte on."""
     container = new_container(model.digest, complete=False)
     lossy = ", ".join(f"{v.name} ({v.words})" for v in header.variables)
@@ -150,16 +184,28 @@ def _write_metadata(
         assert isinstance(found, zarr.Group)
         root = found
     carry_model(root, model)
-    write_blob(root, "references", skeleton.table)
-    write_statics(root, header, skeleton.statics)
-    if len(skeleton.masks):
-        write_masks(root, skeleton.masks, header.tile)
-    for variable in header.variables:
-        add_refinement(root, header, variable)
+    if len(masks):
+        write_masks(root, masks, header.tile)
+    if skeleton is not None:
+        write_blob(root, "references", skeleton.table)
+        write_statics(root, header, skeleton.statics)
+        for variable in header.variables:
+            add_refinement(root, header, variable)
     return root
 
 
-def _report(location: Location, header: CubeHeader, written: Written, seconds: float) -> Report:
+def _levels(ds: xr.Dataset, header: CubeHeader) -> dict[str, list[float]]:
+    """Level values of each variable that has one dimension of levels with a coordinate of numbers."""
+    found = {}
+    for v in header.variables:
+        rest = [d for d in v.dims if d not in (header.time, header.rows, header.columns)]
+        if len(rest) == 1 and rest[0] in ds.coords and ds[rest[0]].dtype.kind in "fiu":
+            found[v.name] = [float(x) for x in ds[rest[0]].values]
+    return found
+
+
+def report_of(location: Location, header: CubeHeader, written: Written, seconds: float) -> Report:
+    """What was counted and measured, by variable."""
     reports = []
     for v in header.variables:
         tally = written.of[v.name]
@@ -167,23 +213,24 @@ def _report(location: Location, header: CubeHeader, written: Written, seconds: f
         reports.append(
             VariableReport(
                 v.name, v.largest_bound, v.words, v.dtype, tally.values, tally.values * np.dtype(v.dtype).itemsize, tally.stored,
-                True, tally.statistics, modes,
+                True, tally.statistics, modes or {"latents": 1},
             )
         )  # fmt: skip
     return Report(place_of(location), tuple(reports), seconds)
 
 
-def _shared_bytes(root: zarr.Group) -> int:
+def shared_bytes(root: zarr.Group) -> int:
     """Bytes of what the variables of a cube share: skeleton, static fields, masks, latents."""
     total = 0
-    for name in ("references", "statics", "masks"):
-        array = root.get(f".latentzarr/cube/{name}")
+    shared = [f".latentzarr/cube/{name}" for name in ("references", "statics", "masks", "basis")]
+    for name in (*shared, *LATENTS):
+        array = root.get(name)
         if isinstance(array, zarr.Array):
             total += int(array.nbytes_stored())
     return total
 
 
-def _finish(location: Location, group: str, root: zarr.Group, header: CubeHeader, report: Report) -> None:
+def finish_cube(location: Location, group: str, root: zarr.Group, header: CubeHeader, report: Report) -> None:
     """Record what was measured, consolidate, and as the very last write say that the store is complete."""
     container = new_container(header.model, complete=True)
     root.update_attributes({CUBE: header.to_text(), REPORT: replace(report, place="").to_json()})

@@ -21,12 +21,11 @@ import zarr
 from xarray.backends import BackendEntrypoint, StoreBackendEntrypoint, ZarrBackendEntrypoint
 from xarray.backends.common import _normalize_path, datatree_from_dict_with_io_cleanup
 
-from latentzarr.codec.preview import LEVELS
-from latentzarr.codec.runtime import using
 from latentzarr.dataset.arrays import LatentStore, ReadOptions, our_errors
 from latentzarr.dataset.carried import is_hidden, register_carried_models
-from latentzarr.dataset.cube_engine import with_cube_variables
-from latentzarr.dataset.cube_header import header_of
+from latentzarr.dataset.cube_header import holds_cube
+from latentzarr.dataset.own_autoencoder import holds_latents, require_finished
+from latentzarr.dataset.presenting import Asked, present
 from latentzarr.dataset.provenance import require_complete
 from latentzarr.errors import InvalidConfigError, LatentzarrError
 
@@ -82,13 +81,13 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
         ----------
         filename_or_obj : str, path or zarr store
         device : str, optional
-            Where chunks are decoded: ``"cpu"``.
+            Where chunks are decoded: ``"cpu"``; of a store of latents (`latentzarr.encode_latents`) also ``"cuda"``.
         threads : int, optional
             Chunks decoded at the same time in a process; 0 for one a core.
         scale : int
             1, or 2, 4 or 8 for a preview: see `latentzarr.dataset.preview`.
         decode : bool
-            False: the latents of a cube as they lie, with their coordinates, instead of the variables they stand for.
+            False: the latents of a cube or of an autoencoder as they lie, with their coordinates.
         cache_bytes : int, optional
             Cubes: how much of what was decoded is held for further reads; by default 256 MiB.
 
@@ -99,15 +98,25 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
         IncompleteStoreError
             If the store says that writing it was cut off.
         ModelNotFoundError
-            If an array needs a model that neither the store nor this machine has.
+            If an array needs a model that neither the store nor this machine has; if latents need an autoencoder that is
+            not registered.
+        ModelMismatchError
+            If that autoencoder has other weights.
         """
-        options = _options(device, threads, scale)
+        asked = Asked(device, threads, scale, decode, cache_bytes)
+        with our_errors():
+            own, cube = (
+                (False, False)
+                if store is not None
+                else _prepare(_normalize_path(filename_or_obj), group, storage_options, zarr_format)
+            )
+        options = asked.options(own=own)
         if store is not None and options != ReadOptions():
             raise InvalidConfigError("device, threads and scale need a path or a zarr store, not an opened store=")
         with our_errors():
-            if store is None:
+            opened = store is None
+            if opened:
                 target = _normalize_path(filename_or_obj)
-                _prepare(target, group, storage_options, zarr_format)
                 store = LatentStore.open_group(
                     target,
                     group=group,
@@ -117,13 +126,9 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
                     storage_options=storage_options,
                     zarr_format=zarr_format,
                     cache_members=cache_members,
-                ).with_options(options, lenient=True)
-                _require_previews(store, options)
-            return _opened(
+                ).with_options(options, lenient=own or cube)
+            shown = _dataset(
                 store,
-                options,
-                decode,
-                cache_bytes,
                 mask_and_scale=mask_and_scale,
                 decode_times=decode_times,
                 concat_characters=concat_characters,
@@ -132,6 +137,7 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
                 use_cftime=use_cftime,
                 decode_timedelta=decode_timedelta,
             )
+            return present(shown, store, asked, str(filename_or_obj), drop_variables) if opened else shown
 
     def open_datatree(
         self,
@@ -201,7 +207,7 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
         cache_bytes: int | None = None,
     ) -> dict[str, xr.Dataset]:
         """Open a hierarchy of groups, one data set for each path; parameters and errors as in `open_dataset`."""
-        options = _options(device, threads, scale)
+        asked = Asked(device, threads, scale, decode, cache_bytes)
         target = _normalize_path(filename_or_obj)
         parent = str(PurePosixPath("/") / (group or ""))
         found: dict[str, xr.Dataset] = {}
@@ -216,17 +222,17 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
                 storage_options=storage_options,
                 zarr_format=zarr_format,
             )
+            own = {path for path, s in stores.items() if holds_latents(s.get_attrs(), s.array_keys())}
+            options = asked.options(own=bool(own))
+            several = sum(not is_hidden(path) for path in stores) > 1
             for path, store in stores.items():
                 if is_hidden(path):
                     continue
                 require_complete(store.get_attrs(), f"{target} {path}")
+                require_finished(store.get_attrs(), f"{target} {path}")
                 name = str(PurePosixPath(path).relative_to(parent)) if group else str(PurePosixPath(path))
-                found[name] = _opened(
+                shown = _dataset(
                     store.with_options(options, lenient=True),
-                    options,
-                    decode,
-                    cache_bytes,
-                    lenient=True,
                     mask_and_scale=mask_and_scale,
                     decode_times=decode_times,
                     concat_characters=concat_characters,
@@ -235,18 +241,21 @@ class LatentzarrBackend(ZarrBackendEntrypoint):
                     use_cftime=use_cftime,
                     decode_timedelta=decode_timedelta,
                 )
+                found[name] = present(shown, store, asked, f"{target} {path}", drop_variables, lenient=several)
         return found
 
 
-def _options(device: str | None, threads: int | None, scale: int) -> ReadOptions:
-    if isinstance(scale, bool) or scale not in [1 << level for level in range(LEVELS + 1)]:
-        raise InvalidConfigError(f"scale must be 1, 2, 4 or 8, got {scale!r}")
-    with using(device, threads):  # refuses what cannot be meant here, not in the first task
-        return ReadOptions(device, threads, int(scale).bit_length() - 1)
+def _prepare(
+    target: Any, group: str | None, storage_options: dict[str, Any] | None, zarr_format: int | None
+) -> tuple[bool, bool]:
+    """Check that writing was finished and register the models the store carries, before zarr builds any codec.
 
-
-def _prepare(target: Any, group: str | None, storage_options: dict[str, Any] | None, zarr_format: int | None) -> None:
-    """Check that writing was finished and register the models the store carries, before zarr builds any codec."""
+    Returns
+    -------
+    own, cube : bool
+        Whether the group holds the latents of a person's own autoencoder, or a cube.
+    """
+    own = cube = False
     at = (group or "").strip("/")
     for path in dict.fromkeys([at, ""]):
         try:
@@ -262,38 +271,13 @@ def _prepare(target: Any, group: str | None, storage_options: dict[str, Any] | N
             raise
         except Exception:  # noqa: BLE001, S112 - not a group, not there, not readable: the stock engine says it its own way
             continue
-        require_complete(found.attrs.asdict(), str(target))
+        attributes = found.attrs.asdict()
+        require_complete(attributes, str(target))
+        require_finished(attributes, str(target))
         register_carried_models(found)
-
-
-def _opened(
-    store: Any, options: ReadOptions, decode: bool, cache_bytes: int | None, *, lenient: bool = False, **decoders: Any
-) -> xr.Dataset:
-    """A group as the stock engine opens it; of a cube, its variables in the place of its latents, unless ``decode`` is False."""
-    group = getattr(store, "zarr_group", None)
-    cube = header_of(group.attrs.asdict()) if group is not None else None
-    if cube is None and not decode and not lenient:
-        raise InvalidConfigError("decode=False shows the latents of a cube; this group is none, leave it out")
-    if cube is not None and options.level:
-        raise InvalidConfigError("there are no previews of a cube; leave scale out")
-    ds = _dataset(store, **decoders)
-    if cube is None or not decode:
-        return ds
-    assert group is not None
-    dropped = decoders["drop_variables"]
-    found = with_cube_variables(ds, group, options, cache_bytes)
-    return found.drop_vars([dropped] if isinstance(dropped, str) else list(dropped or ()), errors="ignore")
-
-
-def _require_previews(store: LatentStore, options: ReadOptions) -> None:
-    """A preview needs something to show; what a cube is asked for is answered later.
-
-    Raises
-    ------
-    InvalidConfigError
-    """
-    if options.level and header_of(store.zarr_group.attrs.asdict()) is None:
-        store.with_options(options)
+        own |= path == at and holds_latents(attributes, found)
+        cube |= path == at and holds_cube(attributes, found)  # type: ignore[arg-type]
+    return own, cube
 
 
 def _dataset(store: Any, **decoders: Any) -> xr.Dataset:

@@ -26,6 +26,7 @@ from latentzarr.errors import IncompleteStoreError, InvalidConfigError
 __all__ = [
     "CONTAINER",
     "CUBE",
+    "DECODED_BY",
     "IMPLEMENTATION",
     "REPORT",
     "Container",
@@ -47,6 +48,8 @@ CUBE = "latentzarr_cube"
 """Name of the group attribute that holds the header of a cube."""
 REPORT = "latentzarr_report"
 """Name of the group attribute that holds the report of the write."""
+DECODED_BY = "latentzarr_autoencoder"
+"""Entry in the encoding of an opened variable: the autoencoder it was decoded by."""
 _MARK = "lossy_compression"
 WAY_OUT = (
     "coding them again adds a second error to the first. To keep the values as they are, drop the encoding before saving "
@@ -225,7 +228,7 @@ def without_record(attributes: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
 def already_lossy(variable: xr.Variable) -> str:
     """How a variable says that its values were decoded from lossy data; empty if it does not.
 
-    Looks at the attributes (ours and CF's ``quantization``) and at a lossy codec of ours in the encoding.
+    Looks at the attributes (ours and CF's ``quantization``) and, in the encoding, at a lossy codec of ours or an autoencoder.
     """
     if _MARK in variable.attrs:
         record = lossy_record(variable.attrs)
@@ -236,6 +239,8 @@ def already_lossy(variable: xr.Variable) -> str:
         )
     if "quantization" in variable.attrs:
         return f"its attribute 'quantization' says it was quantized ({variable.attrs['quantization']})"
+    if DECODED_BY in variable.encoding:
+        return f"it was decoded from latents of autoencoder {variable.encoding[DECODED_BY]!r}"
     codec = variable.encoding.get("serializer")
     if isinstance(codec, LatentCodec) and codec.bound.kind is not BoundKind.LOSSLESS:
         return f"it was read from an array coded with a bound of {codec.bound}"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import safetensors
 import safetensors.numpy
 from safetensors import SafetensorError
 
@@ -19,9 +22,24 @@ from latentzarr.geometry import Order, PassKind
 from latentzarr.models.card import ModelCard
 from latentzarr.models.network import IntegerNetwork, NetworkSet
 
-__all__ = ["MAX_MODEL_BYTES", "Model", "digest_of", "load_model", "read_model", "save_model"]
+__all__ = [
+    "MAX_FOREIGN_BYTES",
+    "MAX_MODEL_BYTES",
+    "Model",
+    "array_bytes",
+    "check_weights",
+    "digest_of",
+    "load_model",
+    "read_model",
+    "save_model",
+]
 
 MAX_MODEL_BYTES = 4 * 1024 * 1024
+MAX_FOREIGN_BYTES = 2 * 1024**3
+"""Of the weights of an autoencoder that is not ours."""
+_MOST_HEADER_BYTES = 256 * 1024
+_MOST_FOREIGN_HEADER_BYTES = 16 * 1024**2
+_MOST_FOREIGN_ARRAYS, _LONGEST_NAME = 65_536, 512
 _CARD_KEY = "latentzarr.card"
 _KINDS = tuple(kind.name.lower() for kind in PassKind)
 _ORDERS = {"hierarchy-1": Order.TWO_PASSES, "hierarchy-2": Order.THREE_PASSES}
@@ -137,16 +155,67 @@ def _names(order: Order) -> list[str]:
     return [kind + ending for ending in ("", "_reference") for kind in _KINDS[: order.kinds]]
 
 
-def _read_card(blob: bytes) -> ModelCard:
+def check_weights(blob: bytes, expected: str | None = None) -> dict[str, tuple[int, ...]]:
+    """Names and shapes in the weights of an autoencoder that is not ours, or a refusal.
+
+    Parameters
+    ----------
+    blob : bytes
+        A safetensors file of at most 2 GiB, with at most 65,536 arrays whose names have at most 512 characters.
+    expected : str, optional
+        Digest the bytes must have.
+
+    Raises
+    ------
+    ModelMismatchError
+        If the digest is not ``expected``.
+    UntrustedModelError
+        If the bytes are something else.
+
+    Returns
+    -------
+    dict of str to tuple of int
+    """
+    if len(blob) > MAX_FOREIGN_BYTES:
+        raise UntrustedModelError(f"weights have at most {MAX_FOREIGN_BYTES} bytes, these {len(blob)}")
+    if expected is not None and digest_of(blob) != expected:
+        raise ModelMismatchError(f"the weights have digest {digest_of(blob)}, expected {expected}; fetch them again")
+    header = _read_header(blob, _MOST_FOREIGN_HEADER_BYTES)
+    header.pop("__metadata__", None)
+    if len(header) > _MOST_FOREIGN_ARRAYS or max(map(len, header), default=0) > _LONGEST_NAME:
+        raise UntrustedModelError(f"weights have at most {_MOST_FOREIGN_ARRAYS} arrays, names at most {_LONGEST_NAME} characters")
+    try:
+        entries = safetensors.deserialize(blob)  # type: ignore[no-untyped-call]
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise UntrustedModelError(f"not a safetensors file: {error}") from error
+    return {str(name): tuple(entry["shape"]) for name, entry in entries}
+
+
+def array_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """A safetensors file of arrays by name; the same arrays give the same bytes."""
+    return bytes(safetensors.numpy.save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}))
+
+
+def _read_header(blob: bytes, largest: int) -> dict[str, Any]:
     if len(blob) < 8:
         raise UntrustedModelError("not a safetensors file: shorter than its own header")
     (size,) = struct.unpack_from("<Q", blob)
-    if size > min(len(blob) - 8, 256 * 1024):
+    if size > min(len(blob) - 8, largest):
         raise UntrustedModelError(f"not a safetensors file: its header claims {size} bytes")
     try:
         header = json.loads(blob[8 : 8 + size])
+    except (ValueError, RecursionError) as error:
+        raise UntrustedModelError(f"not a safetensors file: {error}") from error
+    if not isinstance(header, dict):
+        raise UntrustedModelError("not a safetensors file: its header is no object")
+    return header
+
+
+def _read_card(blob: bytes) -> ModelCard:
+    header = _read_header(blob, _MOST_HEADER_BYTES)
+    try:
         text = header["__metadata__"][_CARD_KEY]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise UntrustedModelError(f"the file carries no model card under {_CARD_KEY!r}: {error}") from error
     card = ModelCard.from_json(text)
     if card.architecture not in _ORDERS:

@@ -25,7 +25,7 @@ from latentzarr.models.network import (
     NetworkSet,
 )
 
-__all__ = ["HierarchyNet", "HierarchyNets"]
+__all__ = ["HierarchyNet", "HierarchyNets", "floored", "rounded"]
 
 _WEIGHT_ONE = 256
 _UNIT = 64
@@ -44,13 +44,19 @@ class _Floor(torch.autograd.Function):
         return gradients[0]
 
 
-def _rounded(weight: Tensor) -> Tensor:
+def rounded(weight: Tensor) -> Tensor:
+    """A weight with 8 fractional bits; the gradient passes."""
     return weight + (torch.round(weight * _WEIGHT_ONE) / _WEIGHT_ONE - weight).detach()
 
 
+def floored(x: Tensor) -> Tensor:
+    """The floor; the gradient passes."""
+    whole: Tensor = _Floor.apply(x)
+    return whole
+
+
 def _hidden(x: Tensor) -> Tensor:
-    floored: Tensor = _Floor.apply(x * _UNIT)
-    return (floored / _UNIT).clamp(0.0, HIDDEN_TOP / _UNIT)
+    return (floored(x * _UNIT) / _UNIT).clamp(0.0, HIDDEN_TOP / _UNIT)
 
 
 class HierarchyNet(nn.Module):
@@ -69,9 +75,9 @@ class HierarchyNet(nn.Module):
 
     def forward(self, x: Tensor, bias_row: Tensor) -> Tensor:
         """Outputs for inputs ``x`` (integers / 64) and the bias row of each value."""
-        h1 = _hidden(x @ _rounded(self.w1).T + self.b1[bias_row])
-        h2 = _hidden(h1 @ _rounded(self.w2).T + self.b2)
-        return h2 @ _rounded(self.w3).T + self.b3[bias_row]
+        h1 = _hidden(x @ rounded(self.w1).T + self.b1[bias_row])
+        h2 = _hidden(h1 @ rounded(self.w2).T + self.b2)
+        return h2 @ rounded(self.w3).T + self.b3[bias_row]
 
     @torch.no_grad()
     def limit(self) -> None:

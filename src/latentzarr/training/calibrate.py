@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from latentzarr.bitstream.tables import CLASSES, SCALE, FrequencyTables, fixed_tables
 from latentzarr.bitstream.tokens import DIRECT, TOKENS
-from latentzarr.codec.hierarchy import encode_walk, tables_group
+from latentzarr.codec.hierarchy import Walk, tables_group
 from latentzarr.codec.kernels.tables import count_by_class
 from latentzarr.codec.predictor import Predictor
-from latentzarr.geometry import ChunkGeometry
 from latentzarr.training.cases import Case
+from latentzarr.training.samples import walk_case
 
 __all__ = ["calibrated", "count_cases"]
 
@@ -21,19 +22,18 @@ _OWN = 50.0  # counts that the pooled table is worth against a class's own
 _POOLED = 20.0  # counts that the fixed table is worth against the pooled one
 
 
-def count_cases(cases: Sequence[Case], predictor: Predictor) -> npt.NDArray[np.float64]:
+def count_cases(
+    cases: Sequence[Case], predictor: Predictor, walk: Callable[[Any, Predictor], Walk | None] = walk_case
+) -> npt.NDArray[np.float64]:
     """How often each token occurred, shape (groups of tables, 64, 64): group, class, token."""
     order = predictor.order
     total = np.zeros((4 * order.kinds, CLASSES, TOKENS))
     for case in cases:
-        shape = ChunkGeometry(*case.target.shape)
-        missing = case.missing.reshape(shape.slices, -1).astype(np.uint8) if case.missing.any() else None
-        target = case.target.reshape(shape.slices, -1)
-        walk = encode_walk(target, missing, shape, predictor, snap=case.snap, half_open=case.half_open, dyadic=case.dyadic)
-        if walk is None:
+        walked = walk(case, predictor)
+        if walked is None:
             continue
         counts = np.zeros((order.groups + 1, CLASSES, TOKENS), np.int64)
-        count_by_class(walk.quanta, walk.groups, walk.classes, counts)
+        count_by_class(walked.quanta, walked.groups, walked.classes, counts)
         for group, seen in enumerate(counts[:-1]):
             total[tables_group(group, order, snap=case.snap)] += seen
     return total

@@ -29,6 +29,8 @@ class Case:
     missing : bool array, same shape
     snap, half_open, dyadic : bool
         See `latentzarr.codec.hierarchy.encode_walk`.
+    price : float
+        Bits a value costs in what the case is a part of, so that the parts count by their bytes; 0: what it costs itself.
     """
 
     target: npt.NDArray[np.float64]
@@ -36,6 +38,7 @@ class Case:
     snap: bool
     half_open: bool
     dyadic: bool = False
+    price: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,22 +6,32 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from latentzarr.bitstream.tables import fixed_tables
+from latentzarr.codec.hierarchy import Walk
 from latentzarr.codec.predictor import CubicPredictor, NeuralPredictor, Predictor
 from latentzarr.geometry import PassKind
 from latentzarr.models.card import ModelCard
 from latentzarr.models.weights import Model
 from latentzarr.nn.hierarchy_net import HierarchyNets
-from latentzarr.training.cases import CaseSource
-from latentzarr.training.samples import Samples, collect
+from latentzarr.training.cases import Case
+from latentzarr.training.samples import Samples, collect, walk_case
 
-__all__ = ["Progress", "Schedule", "train"]
+__all__ = ["Drawn", "Progress", "Schedule", "train"]
 
 _SMALLEST_RATE = 0.02
+
+
+class Drawn(Protocol):
+    """What cases are drawn from."""
+
+    def draw(self, rng: np.random.Generator) -> Case:
+        """A case."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +75,25 @@ class Progress:
 
 
 def train(
-    nets: HierarchyNets, source: CaseSource, schedule: Schedule, seed: int, report: Callable[[Progress], None] | None = None
+    nets: HierarchyNets,
+    source: Drawn,
+    schedule: Schedule,
+    seed: int,
+    report: Callable[[Progress], None] | None = None,
+    walk: Callable[[Any, Predictor], Walk | None] = walk_case,
 ) -> int:
     """Train networks in place.
 
     Parameters
     ----------
     nets : HierarchyNets
-    source : CaseSource
+    source : CaseSource or alike
     schedule : Schedule
     seed : int
     report : callable, optional
         Called whenever new cases are drawn.
+    walk : callable
+        How a case is walked.
 
     Returns
     -------
@@ -94,7 +111,7 @@ def train(
 
     while (done := share()) < 1:
         walker: Predictor = CubicPredictor(nets.order) if done < schedule.warmup else _walker(nets)
-        pool = collect([source.draw(rng) for _ in range(schedule.cases)], walker, rng)
+        pool = collect([source.draw(rng) for _ in range(schedule.cases)], walker, rng, walk)
         if report is not None:
             report(Progress(done, steps, float(np.mean(losses))))
         losses = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from latentzarr.models.network import LEVELS, REFERENCE_INPUTS, SPATIAL_INPUTS
 from latentzarr.slices import Visit
 from latentzarr.training.cases import Case
 
-__all__ = ["Samples", "collect"]
+__all__ = ["Samples", "collect", "walk_case"]
 
 _MOST_OF_A_PASS = 2500
 _LEAST_BITS = 0.06
@@ -37,7 +37,8 @@ class Samples:
     spread, logs : float32, (n,)
     bias_row, group : int64, (n,)
     weight : float32, (n,)
-        How many values a sample stands for, over the bits its whole case costs: cases count alike, whatever their bound.
+        How many values a sample stands for, over the bits its whole case costs (or its `Case.price`): cases count alike, whatever
+        their bound.
     """
 
     inputs: Tensor
@@ -110,19 +111,28 @@ def _bits_per_value(walk: Walk) -> float:
     return bits / max(1, len(walk.quanta))
 
 
-def collect(cases: Sequence[Case], predictor: Predictor, rng: np.random.Generator) -> dict[tuple[PassKind, bool], Samples]:
-    """Walk cases and gather samples by kind of pass, without and with a reference."""
+def walk_case(case: Case, predictor: Predictor) -> Walk | None:
+    """A case as the codec walks a chunk; None where it leaves the format's range."""
+    shape = ChunkGeometry(*case.target.shape)
+    missing = case.missing.reshape(shape.slices, -1).astype(np.uint8) if case.missing.any() else None
+    target = case.target.reshape(shape.slices, -1)
+    return encode_walk(target, missing, shape, predictor, snap=case.snap, half_open=case.half_open, dyadic=case.dyadic)
+
+
+def collect(
+    cases: Sequence[Case],
+    predictor: Predictor,
+    rng: np.random.Generator,
+    walk: Callable[[Any, Predictor], Walk | None] = walk_case,
+) -> dict[tuple[PassKind, bool], Samples]:
+    """Walk cases and gather samples by kind of pass, without and with a reference; ``walk`` says how a case is walked."""
     pool: dict[tuple[PassKind, bool], list[tuple[npt.NDArray[Any], ...]]] = {}
     for case in cases:
         watching = _Watching(predictor, case, rng)
-        missing = case.missing.reshape(len(case.missing), -1).astype(np.uint8) if case.missing.any() else None
-        walk = encode_walk(
-            watching.target, missing, ChunkGeometry(*case.target.shape), watching,
-            snap=case.snap, half_open=case.half_open, dyadic=case.dyadic,
-        )  # fmt: skip
-        if walk is None or len(walk.quanta) == 0:
+        walked = walk(case, watching)
+        if walked is None or len(walked.quanta) == 0:
             continue
-        price = len(walk.quanta) * (_bits_per_value(walk) + _LEAST_BITS)
+        price = len(walked.quanta) * (case.price or _bits_per_value(walked) + _LEAST_BITS)
         for key, columns in watching.seen:
             pool.setdefault(key, []).append((*columns[:-1], (columns[-1] / price).astype(np.float32)))
     return {
