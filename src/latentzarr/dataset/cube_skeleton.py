@@ -30,6 +30,7 @@ __all__ = ["Sampled", "Skeleton", "is_periodic", "nominal_lattice", "sample", "t
 _RUNS = 4
 _LEAST_TIMES = 8  # with fewer there is no static field
 _LEAST_SAMPLE = 4
+_LEAST_DETAIL = 1e-10  # squares of sixteenths of a quantum: nothing that would ever be coded
 _STEPS = 1e-300, 1e300
 _STATIC_TIMES = 32
 _LARGEST_SAMPLE = 2**16
@@ -81,7 +82,8 @@ class Sampled:
 
     def choose(self, block: int, times: int, access: float) -> Choice:
         """What looks at what; nothing at nothing where interpolation tells all there is (constants, all missing)."""
-        if not any(innovations(run.reshape(-1, *run.shape[-2:])).any() for run in self.samples.runs):
+        left = max(float(np.mean(innovations(run.reshape(-1, *run.shape[-2:])) ** 2)) for run in self.samples.runs)
+        if left < _LEAST_DETAIL:
             channels = len(self.places)
             variables = 1 + max(place.variable for place in self.places)
             return Choice(_empty_table(self.origin, self.step), 0, (False,) * channels, ((),) * variables, (0.0,) * variables)
