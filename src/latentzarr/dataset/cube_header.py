@@ -209,6 +209,18 @@ def header_of(attributes: Mapping[str, Any]) -> CubeHeader | None:
 def holds_cube(attributes: Mapping[str, Any], names: Container[str]) -> bool:
     """Whether a group's attributes and what it contains say that it is a cube.
 
-    The attribute alone does not: data that were decoded and saved again keep it, as the record of what they went through.
+    The attribute alone does not: data that were decoded and saved again may keep it, as the record of what they went through.
+    Where neither the cube's parts nor its variables are, parts were lost (in a copy of what plain zarr shows, say), and whoever
+    reads a variable is told so.
+
+    Raises
+    ------
+    StoreError
+        If the attribute is no header.
     """
-    return CUBE in attributes and (f"{HIDDEN}/cube/references" in names or f"{HIDDEN}/cube/basis" in names)
+    if CUBE not in attributes:
+        return False
+    if f"{HIDDEN}/cube/references" in names or f"{HIDDEN}/cube/basis" in names:
+        return True
+    header = header_of(attributes)
+    return header is not None and not any(v.name in names for v in header.variables)

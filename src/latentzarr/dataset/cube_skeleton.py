@@ -29,7 +29,8 @@ __all__ = ["Sampled", "Skeleton", "is_periodic", "nominal_lattice", "sample", "t
 
 _RUNS = 4
 _LEAST_TIMES = 8  # with fewer there is no static field
-_LEAST_SAMPLE = 4  # rows and columns that regressions need; smaller grids are continued with their edges
+_LEAST_SAMPLE = 4
+_LEAST_DETAIL = 1e-10  # squares of sixteenths of a quantum: nothing that would ever be coded
 _STEPS = 1e-300, 1e300
 _STATIC_TIMES = 32
 _LARGEST_SAMPLE = 2**16
@@ -80,7 +81,12 @@ class Sampled:
     static_times: tuple[int, ...]
 
     def choose(self, block: int, times: int, access: float) -> Choice:
-        """What looks at what."""
+        """What looks at what; nothing at nothing where interpolation tells all there is (constants, all missing)."""
+        left = max(float(np.mean(innovations(run.reshape(-1, *run.shape[-2:])) ** 2)) for run in self.samples.runs)
+        if left < _LEAST_DETAIL:
+            channels = len(self.places)
+            variables = 1 + max(place.variable for place in self.places)
+            return Choice(_empty_table(self.origin, self.step), 0, (False,) * channels, ((),) * variables, (0.0,) * variables)
         return choose(self.samples, self.places, self.origin, self.step, block=block, times=times, access=access)
 
 
@@ -103,10 +109,8 @@ def sample(
     for part in runs_of_times(times, max(block, 4) if block > 1 else 1, _RUNS if block > 1 else 2 * _RUNS):
         on = _on_lattice(ds, names, dims, part, window if basis is None else whole, lattice)
         if basis is not None:
-            said = _of_base(on[..., : header.shape[0], : header.shape[1]], basis, header, lattice)
-            few = [(0, n - m) for n, m in zip(on.shape[-2:], said.shape[-2:], strict=True)]
-            bases.append(_part(np.pad(said, [(0, 0), (0, 0), *few], mode="edge"), window))
-            on = _part(on, window)
+            bases.append(np.ascontiguousarray(_of_base(on, basis, header, lattice)[..., window[0], window[1]]))
+            on = np.ascontiguousarray(on[..., window[0], window[1]])
         runs.append(on)
     chosen = np.unique(np.linspace(0, times - 1, min(times, _STATIC_TIMES)).astype(int)).tolist()
     means = None
@@ -114,10 +118,10 @@ def sample(
         means = sum(_on_lattice(ds, names, dims, slice(t, t + 1), window, lattice)[0] for t in chosen) / len(chosen)
     periodic, factor = is_periodic(ds, dims), turning_factor(ds, dims)
     samples = SampleFields(
-        runs,
-        means,
-        bases or None,
-        None if factor is None else np.resize(factor[window[0]], runs[0].shape[-2]),
+        [_continued(run) for run in runs],
+        None if means is None else _continued(means),
+        [_continued(base) for base in bases] or None,
+        None if factor is None else np.resize(factor[window[0]], max(_LEAST_SAMPLE, window[0].stop - window[0].start)),
         periodic and window[1] == whole[1],
     )
     return Sampled(samples, tuple(places), *lattice, factor, periodic, tuple(chosen))
@@ -138,23 +142,12 @@ class Skeleton:
     ) -> Skeleton:  # fmt: skip
         """Sample a data set, choose what looks at what, and code the static fields."""
         found = sample(ds, names, dims, header, seen, block, basis)
-        runs = found.samples.runs
-        if not any(innovations(run.reshape(-1, *run.shape[-2:])).any() for run in runs):
-            none_looked_at = pack_bundle([b""] * header.channels)
-            tiles = np.ndindex(*header.grid)
-            return cls(_empty_table(found.origin, found.step).to_bytes(), dict.fromkeys(tiles, none_looked_at), 0)
         choice = found.choose(min(block, header.times), header.times, access)
         whole = np.zeros(0, np.int32) if found.factor is None else np.rint(256 * found.factor).astype(np.int32)
         table = replace(choice.table, factor=whole, periodic=np.array([found.periodic], np.uint8))
         wanted = [c for c, looked_at in enumerate(choice.statics) if looked_at]
         statics = _static_bundles(ds, dims, header, found.static_times, wanted, found.step, model)
         return cls(table.to_bytes(), statics, choice.time_stride)
-
-
-def _part(fields: npt.NDArray[np.float64], window: tuple[slice, slice]) -> npt.NDArray[np.float64]:
-    """A window of fields; all of grids so small that they were continued."""
-    small = [slice(0, n) if n <= _LEAST_SAMPLE else w for n, w in zip(fields.shape[-2:], window, strict=True)]
-    return np.ascontiguousarray(fields[..., small[0], small[1]])
 
 
 def _of_base(
@@ -176,7 +169,6 @@ def _of_base(
 
 
 def _empty_table(origin: npt.NDArray[np.float64], step: npt.NDArray[np.float64]) -> ReferenceTable:
-    """Nothing looks at anything: of fields that interpolation tells whole (constants, all missing), nothing is left to choose."""
     channels = len(origin)
     return ReferenceTable(
         origin,
@@ -244,9 +236,13 @@ def _on_lattice(
     x = np.concatenate([part[name].astype(np.float64) for name in names], axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         on = (x - lattice[0][:, None, None]) * (FRACTION / lattice[1][:, None, None])
-    known = np.where(np.isfinite(on), np.clip(on, -LIMIT, LIMIT), 0.0)
-    few = [(0, max(0, _LEAST_SAMPLE - n)) for n in known.shape[-2:]]
-    return np.pad(known, [(0, 0), (0, 0), *few], mode="edge") if any(after for _, after in few) else known
+    return np.where(np.isfinite(on), np.clip(on, -LIMIT, LIMIT), 0.0)
+
+
+def _continued(fields: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Fields of fewer rows or columns than regressions need, continued with their edges; others as they are."""
+    few = [(0, max(0, _LEAST_SAMPLE - n)) for n in fields.shape[-2:]]
+    return np.pad(fields, [(0, 0)] * (fields.ndim - 2) + few, mode="edge") if any(after for _, after in few) else fields
 
 
 def is_periodic(ds: xr.Dataset, dims: Dimensions) -> bool:
