@@ -23,8 +23,8 @@ import zarr
 
 import latentzarr
 from environment import machine
-from latentzarr.dataset.cube_header import header_of
 from latentzarr.dataset.cube_finish import shared_bytes
+from latentzarr.dataset.cube_header import header_of
 from latentzarr.dataset.report import Report
 
 HERE = Path(__file__).parent
