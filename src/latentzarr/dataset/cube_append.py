@@ -11,7 +11,7 @@ import zarr
 
 from latentzarr.codec.config import Effort
 from latentzarr.dataset.carried import register_carried_models
-from latentzarr.dataset.cube_blocks import BlockWriter
+from latentzarr.dataset.cube_blocks import STORED_TIMES, BlockWriter
 from latentzarr.dataset.cube_finish import finish_cube, report_of, shared_bytes
 from latentzarr.dataset.cube_header import CUBE, LATENTS, CubeHeader, header_of
 from latentzarr.dataset.cube_layout import append_times
@@ -22,7 +22,7 @@ from latentzarr.dataset.report import Report
 from latentzarr.dataset.storage import Location, location_of, metadata_bytes, open_root, place_of, quiet, writing
 from latentzarr.errors import InvalidConfigError, StoreError, VariableNotFoundError
 
-__all__ = ["append_cube", "check_data", "marked_incomplete", "opened_cube"]
+__all__ = ["append_cube", "append_rest", "check_data", "marked_incomplete", "opened_cube"]
 
 
 def append_cube(
@@ -74,16 +74,11 @@ def append_cube(
     for first in range(0, more, longest):
         grown = grown.with_block(min(longest, more - first))
     names = [v.name for v in header.variables]
-    with writing(place_of(location), resumable=False):
+    with writing(place_of(location)):
         marked_incomplete(root, header)
-        rest = ds.drop_vars(names)
-        along = [str(n) for n in rest.variables if header.time in rest[n].dims]
-        with quiet():
-            rest[along].drop_encoding().to_zarr(
-                location, group=group or None, append_dim=header.time, consolidated=False, zarr_format=3, safe_chunks=False
-            )
         _grow(root, header, grown)
         root.update_attributes({CUBE: grown.to_text()})
+        append_rest(ds, before, location, group, root, grown)
         written = BlockWriter(ds, names, dims, root, grown, Effort(effort), verify, progress).write(before)
         done = replace(grown, variables=written.variables(grown))
         report = report_of(location, done, written, clock.perf_counter() - started).require()
@@ -114,9 +109,31 @@ def opened_cube(location: Location, group: str, mode: str = "r+") -> tuple[zarr.
 
 
 def marked_incomplete(root: zarr.Group, header: CubeHeader) -> None:
-    """From here on readers refuse the cube, until it is finished again."""
+    """From here on readers refuse the cube, until it is finished again (`to_cube` with ``resume=True`` and all data does it)."""
     before = container_of(root.attrs.asdict()) or new_container(header.model, complete=True)
-    root.update_attributes({CONTAINER: replace(before, complete=False).to_text()})
+    root.update_attributes({CONTAINER: replace(before, complete=False).to_text(), STORED_TIMES: header.times})
+
+
+def append_rest(ds: xr.Dataset, first: int, location: Location, group: str, root: zarr.Group, header: CubeHeader) -> None:
+    """Append coordinates and exact variables along time, as far as they are not there.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+    first : int
+        Time of the cube that ``ds`` begins with.
+    """
+    rest = ds.drop_vars([v.name for v in header.variables])
+    along = [str(n) for n in rest.variables if header.time in rest[n].dims]
+    sizes = [found.shape[rest[n].dims.index(header.time)] for n in along if isinstance(found := root.get(n), zarr.Array)]
+    there = min(sizes, default=header.times)
+    if there < header.times:
+        part = rest[along].isel({header.time: slice(there - first, None)}).drop_encoding()
+        part.attrs = root.attrs.asdict()  # xarray puts them in the place of what is there
+        with quiet():
+            part.to_zarr(
+                location, group=group or None, append_dim=header.time, consolidated=False, zarr_format=3, safe_chunks=False
+            )
 
 
 def check_data(ds: xr.Dataset, header: CubeHeader, dims: Dimensions) -> None:

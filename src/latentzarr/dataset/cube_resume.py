@@ -12,6 +12,7 @@ import zarr
 
 from latentzarr.codec.config import Effort
 from latentzarr.dataset.carried import register_carried_models
+from latentzarr.dataset.cube_append import append_rest
 from latentzarr.dataset.cube_blocks import STORED_TIMES, BlockWriter
 from latentzarr.dataset.cube_finish import finish_cube, report_of, shared_bytes
 from latentzarr.dataset.cube_header import CubeHeader, header_of
@@ -81,6 +82,8 @@ def resumed_cube(
         )
     register_carried_models(root)
     with writing(place_of(location)):
+        if header.time:
+            append_rest(ds, 0, location, group, root, header)
         stored = int(str(root.attrs[STORED_TIMES]))
         written = BlockWriter(ds, names, dims, root, header, effort, verify, progress).write(0, stored)
         header = replace(header, variables=written.variables(header))

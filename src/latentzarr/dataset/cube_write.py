@@ -17,7 +17,7 @@ from latentzarr.codec.config import Effort
 from latentzarr.cube.basis import JointBasis
 from latentzarr.cube.model import CubeModel
 from latentzarr.dataset.carried import carry_model
-from latentzarr.dataset.cube_blocks import BlockWriter
+from latentzarr.dataset.cube_blocks import STORED_TIMES, BlockWriter
 from latentzarr.dataset.cube_finish import finish_cube, report_of, shared_bytes
 from latentzarr.dataset.cube_header import CUBE, CubeHeader
 from latentzarr.dataset.cube_latents import create_latents, matched_channels
@@ -163,6 +163,7 @@ def to_cube(
         root = _write_metadata(ds, names, location, group, header, chosen, skeleton, seen.missing)
         if basis is not None:
             create_latents(root, ds, header, basis)
+        root.attrs[STORED_TIMES] = 0  # from here on the write can be resumed
         written = BlockWriter(ds, names, dims, root, header, effort, verify, progress).write(0)
         header = replace(header, variables=written.variables(header))
         report = report_of(location, header, written, clock.perf_counter() - started).require()
