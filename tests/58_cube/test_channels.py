@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentzarr.cube.channels import Channel, ChannelTable, LevelKind, VariableDescription, embedding
+from latentzarr.cube.channels import Channel, ChannelTable, LevelKind, VariableDescription
+from latentzarr.cube.embedding import embedding
 from latentzarr.errors import InvalidConfigError, LatentzarrError, UntrustedModelError
 
 

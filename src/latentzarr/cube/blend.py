@@ -14,7 +14,8 @@ import numpy.typing as npt
 from latentzarr.cube.arrays import BasisArrays
 from latentzarr.cube.basis import JointBasis
 from latentzarr.cube.basis_file import build_basis
-from latentzarr.cube.channels import Channel, ChannelTable, embedding, odd_channels
+from latentzarr.cube.channels import Channel, ChannelTable, odd_channels
+from latentzarr.cube.embedding import embedding
 
 __all__ = ["adapted", "blend_weights"]
 

@@ -191,15 +191,20 @@ class _Chooser:
             self.links[v].append(w)
             bits = self.bits(v, Role())
             tried = [*now[:v], bits, *now[v + 1 :]]
-            reach = [share * sum(tried[u] for u in self._closure(u0)) / sum(tried) for u0 in range(self.variables)]
-            own = [share * tried[u] / sum(tried) for u in range(self.variables)]
+            reach = [share * self._part(tried, self._closure(u)) for u in range(self.variables)]
+            own = [share * self._part(tried, {u}) for u in range(self.variables)]
             # what a variable needs by itself is no fault of a link
             too_far = any(r > max(self.access, o) for r, o in zip(reach, own, strict=True))
             if now[v] - bits < _LEAST_GAIN * before[v] or too_far:
                 self.links[v].pop()
             else:
                 now = tried
-        return tuple(share * sum(now[u] for u in self._closure(v)) / sum(now) for v in range(self.variables))
+        return tuple(share * self._part(now, self._closure(v)) for v in range(self.variables))
+
+    def _part(self, bits: Sequence[float], variables: set[int]) -> float:
+        """The part of all that some variables make up: of the bytes, or of the fields (the time to decode), if that is more."""
+        fields = sum(len(self.of[v]) for v in variables) / len(self.places)
+        return max(sum(bits[v] for v in variables) / max(sum(bits), 1e-300), fields)
 
     def _closure(self, variable: int) -> set[int]:
         found, todo = {variable}, [variable]

@@ -19,7 +19,7 @@ from latentzarr.cube.spatial_fit import fit_spatial
 from latentzarr.cube.time_split import at_times, cosine_modes, modes_in_common, water_level
 from latentzarr.errors import InvalidConfigError
 
-__all__ = ["fit_basis"]
+__all__ = ["fit_basis", "step_pair"]
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -43,7 +43,6 @@ def fit_basis(
     periodic: bool = False,
     mirrored: int = 0,
     access: float = 1.0,
-    trust: float = 1.0,
     background: npt.NDArray[np.floating] | None = None,
 ) -> JointBasis:
     """Fit a base to fields.
@@ -71,8 +70,6 @@ def fit_basis(
         Which half of the rows lies south of the equator, of grids over both hemispheres: 0 neither, 1 the first, 2 the last.
     access : float
         What the bits that one time needs count beside the bits of the whole block: 0 for the fewest bits, large for cheap access.
-    trust : float
-        Share of the covariance between variables that is believed, 0 to 1.
     background : float array, shape (more times, channels, rows, columns), optional
         Further fields for the joint modes; what is slow is learned from ``fields`` alone.
 
@@ -92,9 +89,7 @@ def fit_basis(
     cells = np.repeat(area, across) / (len(every) * down * across)  # what a place at a time counts
     allowed = max(quality - found.lost, 0.2 * quality) * len(channels) * patch**2
 
-    names = [c.variable for c in channels.channels]
-    kinds = np.repeat([names.index(n) for n in names], found.kept)
-    _, joint = principal(_samples(flat, cells), 0.02 * quality, _MOST, kinds, trust)
+    _, joint = principal(_samples(flat, cells), 0.02 * quality, _MOST)
     flat, cells = flat[:times], cells * (len(every) / times)
     parts = np.stack([joint.T @ f for f in flat])
     variance = np.maximum((parts**2 @ cells).sum(0), 1e-12)
@@ -108,29 +103,26 @@ def fit_basis(
 
     rest = np.concatenate([_left(parts[b][:, used], flat[b], joint[:, used], index, time_modes) for b in blocks])
     owner = np.repeat(table, found.kept)
-    specific = [
-        principal(_samples(rest[:, owner == g], cells), _RARE * level, _MOST, kinds[owner == g], trust)
-        for g in range(int(table.max()) + 1)
-    ]
+    specific = [principal(_samples(rest[:, owner == g], cells), _RARE * level, _MOST) for g in range(int(table.max()) + 1)]
     arrays = BasisArrays(
         turn=_whole(found.turn, WEIGHT_BITS), spatial=_whole(found.spatial, WEIGHT_BITS), kept=found.kept, group=table,
         time_modes=_whole(time_modes, MODE_BITS), common_rows=_whole(joint[:, used], WEIGHT_BITS),
         common_index=index.astype(np.int32), specific_rows=tuple(_whole(d, WEIGHT_BITS) for _, d in specific),
         common_variance=variance[used], specific_variance=tuple(v for v, _ in specific),
         scale=scale, mean=channels.means, odd=odd, mirrored=np.array([mirrored], np.int32),
-        step=_step(float(np.sqrt(10.0 * level))),
+        step=step_pair(float(np.sqrt(10.0 * level))),
     )  # fmt: skip
     tried = blocks[:: max(len(blocks) // _BLOCKS_TRIED, 1)]
 
     def error(step: float) -> float:
-        total, trial = 0.0, replace(arrays, step=_step(step))
+        total, trial = 0.0, replace(arrays, step=step_pair(step))
         for b in tried:
             modes = found.modes[b].astype(np.float64)
             _, _, left = latents_of(trial, modes, tuple(range(len(channels))), area, exact=True)
             total += float((left.reshape(block, dimensions, -1) ** 2 @ cells).sum()) * times / (block * len(tried))
         return total / (len(channels) * patch**2) + found.lost
 
-    arrays = replace(arrays, step=_step(_met(error, arrays.step_size, quality)))
+    arrays = replace(arrays, step=step_pair(_met(error, arrays.step_size, quality)))
     return build_basis(arrays, channels, quality=float(quality), periodic=periodic, exact=True)
 
 
@@ -203,7 +195,7 @@ def _whole(values: Floats, bits: int) -> npt.NDArray[np.int16]:
     return np.clip(np.rint(values * 2.0**bits), -(2**15) + 1, 2**15 - 1).astype(np.int16)
 
 
-def _step(step: float) -> npt.NDArray[np.int32]:
+def step_pair(step: float) -> npt.NDArray[np.int32]:
     """The step as a whole number of 15 bits and a shift."""
     mantissa, exponent = np.frexp(step)
     whole = round(float(mantissa) * 2**15)

@@ -15,13 +15,7 @@ _EXTRA = 32
 _POWERS = 3
 
 
-def principal(
-    samples: npt.NDArray[np.float32],
-    least: float,
-    most: int,
-    kinds: npt.NDArray[np.integer] | None = None,
-    trust: float = 1.0,
-) -> tuple[Floats, Floats]:
+def principal(samples: npt.NDArray[np.float32], least: float, most: int) -> tuple[Floats, Floats]:
     """Directions in which samples vary, strongest first.
 
     Parameters
@@ -32,10 +26,6 @@ def principal(
         Directions of less variance are left out; one is always kept.
     most : int
         How many at most.
-    kinds : int array, shape (dimensions,), optional
-    trust : float
-        What covariances between dimensions of different kinds are multiplied with: below 1 where the samples are few or of one
-        season. Only where the dimensions are few enough for their covariances to be held.
 
     Returns
     -------
@@ -45,10 +35,7 @@ def principal(
     """
     n, dimensions = samples.shape
     if dimensions <= min(n, _SMALL):
-        moment = _second_moment(samples)
-        if kinds is not None:
-            moment *= np.where(kinds[:, None] == kinds, 1.0, trust)
-        variances, directions = _descending(moment, most)
+        variances, directions = _descending(_second_moment(samples), most)
     elif n <= _SMALL:
         variances, places = _descending(_second_moment(np.ascontiguousarray(samples.T)), most)
         sound = variances > max(float(variances[0]) * 1e-12, 0.0)

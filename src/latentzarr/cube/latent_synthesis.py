@@ -62,9 +62,11 @@ def synthesise(
 
 def common_at(arrays: BasisArrays, common: Int32, time: int) -> Floats:
     """Values of the common components at one time, whole numbers of 2**-10 quanta, shape (components, y, x)."""
-    weights = arrays.time_modes[arrays.common_index[:, 1], time].astype(np.float64)
     sums = np.zeros((arrays.common_rows.shape[1], *common.shape[1:]))
-    np.add.at(sums, arrays.common_index[:, 0], _clipped(common) * weights[:, None, None])
+    component, mode = arrays.common_index.T
+    for j in np.unique(mode):  # within a mode no component is there twice
+        here = np.flatnonzero(mode == j)
+        sums[component[here]] += _clipped(common[here]) * float(arrays.time_modes[j, time])
     return rounded_shift(sums, MODE_BITS - TIME_BITS)
 
 

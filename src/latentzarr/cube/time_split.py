@@ -86,6 +86,7 @@ def at_times(common: Floats, index: npt.NDArray[np.integer], modes: Floats, comp
     float64 array, shape (block, components, places)
     """
     found = np.zeros((modes.shape[1], components, common.shape[1]))
-    for time, sums in enumerate(found):
-        np.add.at(sums, index[:, 0], modes[index[:, 1], time][:, None] * common)
+    for mode in np.unique(index[:, 1]):  # within a mode no component is there twice
+        here = np.flatnonzero(index[:, 1] == mode)
+        found[:, index[here, 0]] += modes[mode][:, None, None] * common[here]
     return found

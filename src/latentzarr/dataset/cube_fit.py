@@ -192,7 +192,7 @@ def _refined(
     for relative in _BOUNDS:
         header, seen = _planned(ds, names, dims, relative, parent, block)
         found: Sampled = sample(ds, names, dims, header, seen, block)
-        choices.append(found.choose(min(block, header.times), header.times, 0.35))
+        choices.append(found.choose(min(block, header.times), header.times, 0.3))
         samples = samples or found.samples
     assert samples is not None
     return fit_refinement(samples, choices, seconds, parent, name, seed, report)

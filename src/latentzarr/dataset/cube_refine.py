@@ -39,7 +39,7 @@ def refine_cube(
     store: Any,
     bounds: CubeBounds,
     *,
-    access: float = 0.35,
+    access: float = 0.3,
     effort: Effort | str = Effort.NORMAL,
     verify: bool = True,
     progress: ProgressOption = None,

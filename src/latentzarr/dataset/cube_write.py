@@ -41,7 +41,7 @@ from latentzarr.dataset.storage import (
 )
 from latentzarr.dataset.tasks import cf_encoding
 from latentzarr.errors import AlreadyLossyError, InvalidConfigError, StoreExistsError
-from latentzarr.models.store import shipped_model
+from latentzarr.models.store import register_model, shipped_model
 from latentzarr.models.weights import Model
 
 __all__ = ["finish_cube", "report_of", "shared_bytes", "to_cube"]
@@ -55,7 +55,7 @@ def to_cube(
     model: CubeModel | Model | str | None = None,
     block: int = 8,
     tile: tuple[int, int] | None = None,
-    access: float = 0.35,
+    access: float = 0.3,
     time_dim: str | None = None,
     effort: Effort | str = Effort.NORMAL,
     overwrite: bool = False,
@@ -83,7 +83,7 @@ def to_cube(
     tile : (rows, columns), optional
         Parts of the grid coded by themselves; by default of at most 2**18 values.
     access : float
-        Largest share of a block's bytes that reading one variable at one time may need (an estimate; 1: no limit).
+        Largest share of a block's bytes and fields that reading one variable at one time may need (an estimate; 1: no limit).
     time_dim : str, optional
         By default the first dimension with dates.
     effort : {"fast", "normal", "max"}
@@ -133,7 +133,7 @@ def to_cube(
             if why:
                 raise AlreadyLossyError(f"the values were lossy before ({why}); recode=True codes them again", place=name)
     networks = model.refinement if isinstance(model, CubeModel) else model
-    chosen = networks or shipped_model(effort)
+    chosen = register_model(networks or shipped_model(effort))
     dims = dimensions_of(ds, names, time_dim)
     header, seen = planned_header(ds, names, dims, asked, chosen, block, tile, latents_alone=bounds is None)
     if basis is not None:

@@ -138,8 +138,8 @@ def torch_dataset(
     lead : int
         Steps from the last of the window to the target.
     variables : str or sequence of str, optional
-        Which arrays; by default ``latent``; of a cube ``latent_specific`` or, if it has more channels, ``latent_common``; else all. Several are put
-        together along the axis after time, so they have to agree in the others.
+        Which arrays; by default ``latent``; of a cube ``latent_specific``, or ``latent_common`` if that has more channels; else
+        all. Several are put together along the axis after time, so they have to agree in the others.
 
     Returns
     -------
