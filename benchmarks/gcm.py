@@ -23,8 +23,8 @@ import zarr
 
 import latentzarr
 from environment import machine
+from latentzarr.dataset.cube_finish import shared_bytes
 from latentzarr.dataset.cube_header import header_of
-from latentzarr.dataset.cube_write import shared_bytes
 from latentzarr.dataset.report import Report
 
 HERE = Path(__file__).parent
@@ -174,9 +174,7 @@ def main() -> None:
     model = latentzarr.load_model(arguments.model) if arguments.model else None
     label = arguments.model.stem if arguments.model else "shipped"
     known = [Row(**row) for row in json.loads(RESULTS.read_text())["rows"]] if RESULTS.exists() else []
-    print(
-        "| cube | bound | block | access | networks | ratio | without shared | encode | decode | one variable, one time: bytes, time |"
-    )
+    print("| cube | bound | block | access | networks | ratio | without shared | encode | decode | one variable at a time |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for bound in (float(b) for b in arguments.bounds.split(",")):
         for name, ds, block, access in cases(arguments):

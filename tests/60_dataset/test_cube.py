@@ -352,7 +352,7 @@ def test_errors_say_what_and_where_before_anything_is_written(weather, tmp_path,
 
 
 def test_stores_are_not_written_over(weather, store):
-    with pytest.raises(StoreExistsError, match=r"overwrite=True replaces it$"):
+    with pytest.raises(StoreExistsError, match=r"overwrite=True replaces it"):
         latentzarr.to_cube(weather, store, BOUNDS)
     with pytest.raises(InvalidConfigError, match="empty"):
         latentzarr.to_cube(weather.isel(time=slice(0)), store, BOUNDS, overwrite=True)

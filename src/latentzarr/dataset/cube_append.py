@@ -12,10 +12,10 @@ import zarr
 from latentzarr.codec.config import Effort
 from latentzarr.dataset.carried import register_carried_models
 from latentzarr.dataset.cube_blocks import BlockWriter
+from latentzarr.dataset.cube_finish import finish_cube, report_of, shared_bytes
 from latentzarr.dataset.cube_header import CUBE, LATENTS, CubeHeader, header_of
 from latentzarr.dataset.cube_layout import append_times
 from latentzarr.dataset.cube_survey import Dimensions, channel_shape
-from latentzarr.dataset.cube_write import finish_cube, report_of, shared_bytes
 from latentzarr.dataset.parallel import ProgressOption
 from latentzarr.dataset.provenance import CONTAINER, container_of, new_container, require_complete
 from latentzarr.dataset.report import Report

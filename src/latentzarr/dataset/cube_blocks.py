@@ -20,13 +20,16 @@ from latentzarr.cube.block import BlockCoder, Key
 from latentzarr.cube.bundle import pack_bundle
 from latentzarr.cube.field import DecodedField
 from latentzarr.dataset.cube_header import BlockPlace, CubeHeader, CubeVariable
-from latentzarr.dataset.cube_layout import refinement_array, write_bundles
+from latentzarr.dataset.cube_layout import read_bundle_at, refinement_array, write_bundles
 from latentzarr.dataset.cube_reader import CubeReader
 from latentzarr.dataset.cube_survey import Dimensions, fields_of
 from latentzarr.dataset.parallel import Advance, ProgressOption, reporting
 from latentzarr.metrics import ErrorStatistics, infill, measure
 
-__all__ = ["BlockWriter", "Tally", "Written"]
+__all__ = ["STORED_TIMES", "BlockWriter", "Tally", "Written"]
+
+STORED_TIMES = "latentzarr_cube_stored"
+"""Name of the group attribute that counts the times stored so far, while a cube is written."""
 
 Tile = tuple[int, int]
 
@@ -89,8 +92,21 @@ class BlockWriter:
             at = place.first + place.length
         return found
 
-    def write(self, first_time: int) -> Written:
-        """Code and store all blocks from a time on; ``ds`` starts with that time."""
+    def write(self, first_time: int, stored: int = 0) -> Written:
+        """Code and store all blocks from a time on.
+
+        Parameters
+        ----------
+        first_time : int
+            ``ds`` starts with it.
+        stored : int
+            Times that an earlier write stored already: they are compared with the data, and kept.
+
+        Raises
+        ------
+        FormatError
+            If what was stored is damaged.
+        """
         written = Written(self.header)
         places = self.places(first_time)
         runtime = current_runtime()
@@ -101,6 +117,9 @@ class BlockWriter:
             try:
                 for index, place in places:
                     values = self._load(place, first_time)
+                    if place.first + place.length <= stored:
+                        done += self._keep(place, values, written, advance, done, total)
+                        continue
                     if self.latents:
                         self._write_latents(index, place, values)
                     jobs = {t: pool.submit(self._encode, t, place, values, runtime) for t in self.tiles if self.refined}
@@ -113,6 +132,23 @@ class BlockWriter:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return written
+
+    def _keep(
+        self, place: BlockPlace, values: Mapping[str, npt.NDArray[Any]], written: Written, advance: Advance, done: int, total: int
+    ) -> int:
+        """Compare a block that is stored already."""
+        size = 0
+        for variable in self.header.variables:
+            tally = written.of[variable.name]
+            for t in range(place.length if variable.refinement else 0):
+                for tile in self.tiles:
+                    found = read_bundle_at(self.arrays[variable.name], place.first + t, tile, variable.channels)
+                    tally.stored += len(pack_bundle(found))
+                    tally.alone += sum(f[:1] == b"\0" for f in found)
+                    tally.guided += sum(f[:1] != b"\0" for f in found)
+            size += self._check(variable, place, values[variable.name], None, tally)
+        advance(self.header.variables[-1].name, done + size, total)
+        return size
 
     def _write_latents(self, index: int, place: BlockPlace, values: Mapping[str, npt.NDArray[Any]]) -> None:
         """Latents of a block, made from all its channels; gaps are filled in smoothly."""
@@ -177,11 +213,18 @@ class BlockWriter:
         for variable in self.header.variables:  # only now, since variables look at each other
             if variable.name in self.only:
                 size += self._check(variable, place, values[variable.name], coded, written.of[variable.name])
+        if self.before is None:  # else the cube stays as it is until its header changes
+            self.root.attrs[STORED_TIMES] = place.first + place.length
         advance(self.header.variables[-1].name, done + size, total)
         return size
 
     def _check(
-        self, variable: CubeVariable, place: BlockPlace, original: npt.NDArray[Any], coded: Mapping[Tile, Any], tally: Tally
+        self,
+        variable: CubeVariable,
+        place: BlockPlace,
+        original: npt.NDArray[Any],
+        coded: Mapping[Tile, Any] | None,
+        tally: Tally,
     ) -> int:
         """Compare what a reader gets with the original, every value."""
         first = self.header.first_channel[variable.name]
@@ -189,7 +232,7 @@ class BlockWriter:
         for tile in self.tiles:
             rows, columns = self.header.tile_slices(tile)
             keys = [(t, first + c) for t in range(place.length) for c in range(variable.channels)]
-            if self.verify or not variable.refinement:
+            if self.verify or coded is None or not variable.refinement:
                 index, _ = self.header.block_of(place.first)
                 fields = self.reader.fields(index, place, tile, keys)
             else:

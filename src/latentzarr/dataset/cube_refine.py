@@ -18,13 +18,13 @@ from latentzarr.codec.config import Effort
 from latentzarr.cube.table import ReferenceTable, Source
 from latentzarr.dataset.cube_append import check_data, opened_cube
 from latentzarr.dataset.cube_blocks import BlockWriter
+from latentzarr.dataset.cube_finish import finish_cube, report_of, shared_bytes
 from latentzarr.dataset.cube_header import CUBE, CubeHeader
 from latentzarr.dataset.cube_layout import add_refinement, drop_refinement, write_blob, write_statics
 from latentzarr.dataset.cube_plan import CubeBounds, resolved_bounds
 from latentzarr.dataset.cube_reader import CubeReader
 from latentzarr.dataset.cube_skeleton import Skeleton
 from latentzarr.dataset.cube_survey import Dimensions, survey
-from latentzarr.dataset.cube_write import finish_cube, report_of, shared_bytes
 from latentzarr.dataset.parallel import ProgressOption
 from latentzarr.dataset.report import Report
 from latentzarr.dataset.storage import location_of, metadata_bytes, place_of, writing

@@ -14,22 +14,30 @@ import zarr
 
 from latentzarr.bounds import ErrorBound
 from latentzarr.codec.config import Effort
+from latentzarr.cube.basis import JointBasis
 from latentzarr.cube.model import CubeModel
 from latentzarr.dataset.carried import carry_model
-from latentzarr.dataset.cube_blocks import BlockWriter, Written
-from latentzarr.dataset.cube_header import CUBE, LATENTS, CubeHeader
+from latentzarr.dataset.cube_blocks import BlockWriter
+from latentzarr.dataset.cube_finish import finish_cube, report_of, shared_bytes
+from latentzarr.dataset.cube_header import CUBE, CubeHeader
 from latentzarr.dataset.cube_latents import create_latents, matched_channels
 from latentzarr.dataset.cube_layout import add_refinement, write_blob, write_masks, write_statics
 from latentzarr.dataset.cube_plan import CubeBounds, cube_variables, planned_header
+from latentzarr.dataset.cube_resume import cube_begun, resumed_cube
 from latentzarr.dataset.cube_skeleton import Skeleton
 from latentzarr.dataset.cube_survey import dimensions_of
 from latentzarr.dataset.own_autoencoder_report import LatentReport
 from latentzarr.dataset.parallel import ProgressOption
-from latentzarr.dataset.provenance import CONTAINER, IMPLEMENTATION, REPORT, already_lossy, new_container, with_history
-from latentzarr.dataset.report import Report, VariableReport
+from latentzarr.dataset.provenance import (
+    CONTAINER,
+    IMPLEMENTATION,
+    already_lossy,
+    new_container,
+    with_history,
+)
+from latentzarr.dataset.report import Report
 from latentzarr.dataset.storage import (
     Location,
-    finish,
     is_group,
     location_of,
     metadata_bytes,
@@ -44,7 +52,7 @@ from latentzarr.errors import AlreadyLossyError, InvalidConfigError, StoreExists
 from latentzarr.models.store import register_model, shipped_model
 from latentzarr.models.weights import Model
 
-__all__ = ["finish_cube", "report_of", "shared_bytes", "to_cube"]
+__all__ = ["to_cube"]
 
 
 def to_cube(
@@ -59,6 +67,7 @@ def to_cube(
     time_dim: str | None = None,
     effort: Effort | str = Effort.NORMAL,
     overwrite: bool = False,
+    resume: bool = False,
     recode: bool = False,
     verify: bool = True,
     progress: ProgressOption = None,
@@ -89,6 +98,9 @@ def to_cube(
     effort : {"fast", "normal", "max"}
         Fast does not try fields as frames of their own.
     overwrite : bool
+    resume : bool
+        Finish a write that was cut off: blocks that are stored are compared with the data and kept, the rest is written with the
+        skeleton that is there. Without such a store it is an ordinary write.
     recode : bool
         Code values that were decoded from lossy data again, on purpose.
     verify : bool
@@ -120,21 +132,16 @@ def to_cube(
             ds, store, model, time_dim=time_dim, overwrite=overwrite, recode=recode, progress=progress, bounds=bounds
         )
     basis = model.basis if isinstance(model, CubeModel) else None
-    if bounds is None:
-        if basis is None:
-            raise InvalidConfigError("a cube needs bounds, or a model with latents from latentzarr.fit_cube")
-        asked: CubeBounds = {n: ErrorBound.none(1.0) for n in basis.channels.variables if n in ds.data_vars}
-    else:
-        asked = bounds
+    asked = bounds if bounds is not None else _no_bounds(ds, basis)
     names = cube_variables(ds, asked)
     if not recode:
-        for name in names:
-            why = already_lossy(ds.variables[name])
-            if why:
-                raise AlreadyLossyError(f"the values were lossy before ({why}); recode=True codes them again", place=name)
+        _refuse_recoding(ds, names)
     networks = model.refinement if isinstance(model, CubeModel) else model
     chosen = register_model(networks or shipped_model(effort))
     dims = dimensions_of(ds, names, time_dim)
+    begun = cube_begun(location_of(store), group) if resume else None
+    if begun is not None:
+        return resumed_cube(ds, names, dims, store, group, *begun, asked, effort, verify, progress, started)
     header, seen = planned_header(ds, names, dims, asked, chosen, block, tile, latents_alone=bounds is None)
     if basis is not None:
         if block > basis.block:
@@ -148,9 +155,9 @@ def to_cube(
         skeleton = Skeleton.fit(ds, names, dims, header, seen, block, access, chosen, basis)
         header = replace(header, time_stride=skeleton.time_stride)
     location = location_of(store)
-    with writing(place_of(location), resumable=False):
+    with writing(place_of(location)):
         if not group:
-            prepare_target(location, overwrite=overwrite, resumable=False)
+            prepare_target(location, overwrite=overwrite)
         elif not overwrite and is_group(location, group):
             raise StoreExistsError(f"there is a group {group!r} already; overwrite=True replaces it", place=place_of(location))
         root = _write_metadata(ds, names, location, group, header, chosen, skeleton, seen.missing)
@@ -161,6 +168,20 @@ def to_cube(
         report = report_of(location, header, written, clock.perf_counter() - started).require()
         finish_cube(location, group, root, header, report)
     return replace(report, metadata=metadata_bytes(location) + shared_bytes(root))
+
+
+def _no_bounds(ds: xr.Dataset, basis: JointBasis | None) -> CubeBounds:
+    """Latents alone for all variables that a base knows."""
+    if basis is None:
+        raise InvalidConfigError("a cube needs bounds, or a model with latents from latentzarr.fit_cube")
+    return {n: ErrorBound.none(1.0) for n in basis.channels.variables if n in ds.data_vars}
+
+
+def _refuse_recoding(ds: xr.Dataset, names: Sequence[str]) -> None:
+    for name in names:
+        why = already_lossy(ds.variables[name])
+        if why:
+            raise AlreadyLossyError(f"the values were lossy before ({why}); recode=True codes them again", place=name)
 
 
 def _write_metadata(
@@ -202,41 +223,3 @@ def _levels(ds: xr.Dataset, header: CubeHeader) -> dict[str, list[float]]:
         if len(rest) == 1 and rest[0] in ds.coords and ds[rest[0]].dtype.kind in "fiu":
             found[v.name] = [float(x) for x in ds[rest[0]].values]
     return found
-
-
-def report_of(location: Location, header: CubeHeader, written: Written, seconds: float) -> Report:
-    """What was counted and measured, by variable."""
-    reports = []
-    for v in header.variables:
-        tally = written.of[v.name]
-        modes = {name: n for name, n in (("guided", tally.guided), ("alone", tally.alone)) if n}
-        reports.append(
-            VariableReport(
-                v.name, v.largest_bound, v.words, v.dtype, tally.values, tally.values * np.dtype(v.dtype).itemsize, tally.stored,
-                True, tally.statistics, modes or {"latents": 1},
-            )
-        )  # fmt: skip
-    return Report(place_of(location), tuple(reports), seconds)
-
-
-def shared_bytes(root: zarr.Group) -> int:
-    """Bytes of what the variables of a cube share: skeleton, static fields, masks, latents."""
-    total = 0
-    shared = [f".latentzarr/cube/{name}" for name in ("references", "statics", "masks", "basis")]
-    for name in (*shared, *LATENTS):
-        array = root.get(name)
-        if isinstance(array, zarr.Array):
-            total += int(array.nbytes_stored())
-    return total
-
-
-def finish_cube(location: Location, group: str, root: zarr.Group, header: CubeHeader, report: Report) -> None:
-    """Record what was measured, consolidate, and as the very last write say that the store is complete."""
-    container = new_container(header.model, complete=True)
-    root.update_attributes({CUBE: header.to_text(), REPORT: replace(report, place="").to_json()})
-    if group:
-        with quiet():
-            root.update_attributes({CONTAINER: container.to_text()})
-            zarr.consolidate_metadata(open_root(location, "r+").store)
-        return
-    finish(location, {}, {CONTAINER: container.to_text()})

@@ -43,6 +43,11 @@ class CubeSource:
     samples: SampleFields
     choices: Sequence[Choice]
 
+    @property
+    def times(self) -> int:
+        """Times of all runs."""
+        return sum(len(run) for run in self.samples.runs)
+
     def split(self) -> tuple[CubeSource, CubeSource]:
         """What to learn from, and times held back: the last runs, or the last times of a single one.
 
@@ -157,6 +162,7 @@ def refine(
     Parameters
     ----------
     sources : sequence of CubeSource
+        Those of a single time are learned from only; at least one has more.
     nets : HierarchyNets
     parent : Model
         What blocks that are looked at are coded with, and what is kept if nothing is better.
@@ -165,8 +171,15 @@ def refine(
         Its account of the training is filled in.
     seed : int
     report : callable, optional
+
+    Raises
+    ------
+    InvalidConfigError
+        If no source has more than one time.
     """
-    parts = [source.split() for source in sources]
+    if all(source.times < 2 for source in sources):
+        raise InvalidConfigError("a cube of one time is too small to learn from and to hold a time back")
+    parts = [source.split() if source.times > 1 else (source, None) for source in sources]
     cases = Mixed([CubeCases(learn.samples, learn.choices, parent) for learn, _ in parts])
     drawn: Drawn = cases
     steps = train(nets, drawn, schedule, seed, report, walk_guided)
@@ -180,7 +193,7 @@ def refine(
         probe = NeuralPredictor(Model.build(base, parent.tables, card))
         counts = count_cases(counted, probe, walk_guided)
         candidates.append(Model.build(base, calibrated(counts, parent.tables, weight), card))
-    held = [part for _, part in parts]
+    held = [part for _, part in parts if part is not None]
     before = size_of(held, parent)
     gains = [float(np.exp(np.mean(np.log(np.divide(before, size_of(held, model)))))) for model in candidates]
     best = int(np.argmax(gains))
