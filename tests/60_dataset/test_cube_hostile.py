@@ -260,5 +260,5 @@ def test_a_full_disk_says_what_to_do(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr(cube_blocks, "write_bundles", full)
-    with pytest.raises(latentzarr.errors.StoreWriteError, match=r"make room and write again with overwrite=True"):
+    with pytest.raises(latentzarr.errors.StoreWriteError, match=r"make room and write again with resume=True"):
         latentzarr.to_cube(coupled(times=4)[["u"]], tmp_path / "f.zarr", {"u": 0.2}, block=4)
