@@ -175,7 +175,7 @@ class _Chooser:
 
     def choose_links(self, time_stride: int) -> tuple[float, ...]:
         """Which variables look at which others, the largest gains first; returns what reading each then needs."""
-        share = max(len(needed_times(self.block, time_stride, [t])) for t in range(self.block)) / self.block
+        share = self._times_needed(time_stride)
         before = [self.bits(v, Role()) for v in range(self.variables)]
         gains = []
         for v in range(self.variables):
@@ -191,20 +191,32 @@ class _Chooser:
             self.links[v].append(w)
             bits = self.bits(v, Role())
             tried = [*now[:v], bits, *now[v + 1 :]]
-            reach = [share * self._part(tried, self._closure(u)) for u in range(self.variables)]
-            own = [share * self._part(tried, {u}) for u in range(self.variables)]
+            reach = [self._part(tried, self._closure(u), share) for u in range(self.variables)]
+            own = [self._part(tried, {u}, share) for u in range(self.variables)]
             # what a variable needs by itself is no fault of a link
             too_far = any(r > max(self.access, o) for r, o in zip(reach, own, strict=True))
             if now[v] - bits < _LEAST_GAIN * before[v] or too_far:
                 self.links[v].pop()
             else:
                 now = tried
-        return tuple(share * self._part(now, self._closure(v)) for v in range(self.variables))
+        return tuple(self._part(now, self._closure(v), share) for v in range(self.variables))
 
-    def _part(self, bits: Sequence[float], variables: set[int]) -> float:
-        """The part of all that some variables make up: of the bytes, or of the fields (the time to decode), if that is more."""
+    def _times_needed(self, time_stride: int) -> tuple[float, float]:
+        """What one time of a block needs at most: the share of the bytes, and of the times."""
+        plan = block_visits(self.block, time_stride)
+        still = sum(self.bits(v, Role()) for v in range(self.variables))
+        bits = {v.slice: still for v in plan}
+        for visit in plan:
+            if self.at(role_of(visit)) is not None:
+                bits[visit.slice] = sum(self.bits(v, role_of(visit)) for v in range(self.variables))
+        needed = [[v.slice for v in needed_times(self.block, time_stride, [t])] for t in range(self.block)]
+        total = max(sum(bits.values()), 1e-300)
+        return max(sum(bits[t] for t in some) for some in needed) / total, max(map(len, needed)) / self.block
+
+    def _part(self, bits: Sequence[float], variables: set[int], times: tuple[float, float]) -> float:
+        """The part of a block that some variables make up at the times needed: of the bytes, or of the fields if that is more."""
         fields = sum(len(self.of[v]) for v in variables) / len(self.places)
-        return max(sum(bits[v] for v in variables) / max(sum(bits), 1e-300), fields)
+        return max(times[0] * sum(bits[v] for v in variables) / max(sum(bits), 1e-300), times[1] * fields)
 
     def _closure(self, variable: int) -> set[int]:
         found, todo = {variable}, [variable]

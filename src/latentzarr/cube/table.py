@@ -135,7 +135,11 @@ class ReferenceTable:
             return "has an order that is no permutation of its channels"
         if (self.roles < 0).any() or self.roles[0].any() or ((self.roles[:, 1] > 0) & (self.roles[:, 0] == 0)).any():
             return "has impossible roles"
-        if (np.abs(self.factor) > _FACTOR_LIMIT).any() or (self.shifts > _MAX_SHIFT).any() or (self.periodic > 1).any():
+        if (
+            (np.abs(self.factor.astype(np.int64)) > _FACTOR_LIMIT).any()
+            or (self.shifts > _MAX_SHIFT).any()
+            or (self.periodic > 1).any()
+        ):
             return "has factors or shifts out of their limits"
         return self._problem_of_terms(channels, roles)
 
