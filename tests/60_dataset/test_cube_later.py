@@ -198,3 +198,16 @@ def test_latents_that_cannot_be_decoded_are_refused(tmp_path):
         latentzarr.decode(lat, like=tmp_path / "b.cube.zarr")
     with pytest.raises(InvalidConfigError, match="bounds"):
         latentzarr.to_cube(ds, tmp_path / "c.cube.zarr")
+
+
+def test_a_model_serves_levels_it_never_saw(tmp_path):
+    ds = made(8)
+    some = latentzarr.fit_cube(ds.isel(level=[0, 2]), "5 s", block=4, quality=0.02, refine=False)
+    latentzarr.to_cube(ds, tmp_path / "a.cube.zarr", model=some, block=4)
+    latentzarr.to_cube(ds[["t"]].isel(level=[2]), tmp_path / "b.cube.zarr", model=some, block=4)
+    whole, part = opened(tmp_path / "a.cube.zarr"), opened(tmp_path / "b.cube.zarr")
+    unseen = float(((whole.t - ds.t).isel(level=1) ** 2).mean() / ds.t.isel(level=1).var())
+    assert unseen < 0.5
+    assert float(((part.t - ds.t) ** 2).mean() / ds.t.isel(level=2).var()) < 0.3
+    latentzarr.to_cube(ds, tmp_path / "c.cube.zarr", BOUNDS, model=some, block=4)
+    assert_within(opened(tmp_path / "c.cube.zarr"), ds)

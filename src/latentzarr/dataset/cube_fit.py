@@ -14,10 +14,12 @@ import xarray as xr
 
 from latentzarr.bounds import ErrorBound
 from latentzarr.cube.basis import JointBasis
+from latentzarr.cube.blend import adapted
 from latentzarr.cube.channels import ChannelTable, VariableDescription
 from latentzarr.cube.fit import fit_basis
 from latentzarr.cube.model import CubeModel
 from latentzarr.dataset.cube_header import CubeHeader
+from latentzarr.dataset.cube_latents import matched_channels
 from latentzarr.dataset.cube_plan import planned_header
 from latentzarr.dataset.cube_skeleton import Sampled, is_periodic, sample
 from latentzarr.dataset.cube_survey import Dimensions, Survey, channel_fields, channel_shape, dimensions_of
@@ -26,7 +28,7 @@ from latentzarr.metrics import infill
 from latentzarr.models.store import shipped_model
 from latentzarr.models.weights import Model
 
-__all__ = ["fit_cube"]
+__all__ = ["base_for", "fit_cube"]
 
 _SAMPLE_BYTES = 2**28
 _SHARE_OF_CLOSED_FORM = 0.3
@@ -100,6 +102,29 @@ def fit_cube(
     if refine and left > _LEAST_SECONDS:
         refinement = _refined(ds, names, dims, block, left, name, seed, report)
     return CubeModel(basis, refinement)
+
+
+def base_for(
+    ds: xr.Dataset, names: Sequence[str], dims: Dimensions, header: CubeHeader, basis: JointBasis
+) -> tuple[JointBasis, tuple[int, ...]]:
+    """A base that has all channels of a cube, and which of its channels each of them is.
+
+    Channels that the base was not fitted to (other levels, other variables) get rows made from their metadata.
+    """
+    levels = {
+        v.name: [float(x) for x in ds[rest[0]].values]
+        for v in header.variables
+        if len(rest := [d for d in v.dims if d not in (header.time, header.rows, header.columns)]) == 1
+        and rest[0] in ds.coords
+        and ds[rest[0]].dtype.kind in "fiu"
+    }
+    table = _channels(ds, names, dims, _sampled_fields(ds, names, dims, header.times, header.blocks[0][0]))
+    units = {c.variable: c.level / levels[c.variable][0] for c in reversed(table.channels) if levels.get(c.variable, [0.0])[0]}
+    scaled = {n: [x * units.get(n, 1.0) for x in found] for n, found in levels.items()}
+    matched = matched_channels(header, basis, scaled)
+    if matched is not None:
+        return basis, matched
+    return adapted(basis, table), tuple(range(len(table)))
 
 
 def _fitting(ds: xr.Dataset) -> list[str]:

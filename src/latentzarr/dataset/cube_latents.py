@@ -185,24 +185,23 @@ def on_nominal(values: npt.NDArray[np.float64], channel: int, table: ReferenceTa
     return np.clip(on, -LIMIT, LIMIT).astype(np.int32)
 
 
-def matched_channels(header: CubeHeader, basis: JointBasis, levels: Mapping[str, Sequence[float]]) -> tuple[int, ...]:
+def matched_channels(header: CubeHeader, basis: JointBasis, levels: Mapping[str, Sequence[float]]) -> tuple[int, ...] | None:
     """For each channel of a cube the channel of a base: the same variable, and the same level where there are several.
 
-    Raises
-    ------
-    StoreError
-        Naming a channel that the base does not have.
+    None where the base lacks a channel.
     """
     found = []
     for v in header.variables:
         own = basis.channels.of_variable(v.name)
+        wanted = levels.get(v.name, ())
         for c in range(v.channels):
-            if len(own) == v.channels:
-                found.append(own[c])
+            if v.channels == len(own) == 1:
+                found.append(own[0])
                 continue
-            wanted = levels.get(v.name, ())
             near = [i for i in own if c < len(wanted) and np.isclose(basis.channels[i].level, wanted[c], rtol=1e-5)]
+            if not near and c < len(wanted) and len(own) == v.channels and not any(basis.channels[i].level for i in own):
+                near = [own[c]]
             if not near:
-                raise StoreError("the model has no latents for this channel; fit one with it", place=f"{v.name}[{c}]")
+                return None
             found.append(near[0])
     return tuple(found)

@@ -19,8 +19,9 @@ from latentzarr.cube.model import CubeModel
 from latentzarr.dataset.carried import carry_model
 from latentzarr.dataset.cube_blocks import STORED_TIMES, BlockWriter
 from latentzarr.dataset.cube_finish import finish_cube, report_of, shared_bytes
+from latentzarr.dataset.cube_fit import base_for
 from latentzarr.dataset.cube_header import CUBE, CubeHeader
-from latentzarr.dataset.cube_latents import create_latents, matched_channels
+from latentzarr.dataset.cube_latents import create_latents
 from latentzarr.dataset.cube_layout import add_refinement, write_blob, write_masks, write_statics
 from latentzarr.dataset.cube_plan import CubeBounds, cube_variables, planned_header
 from latentzarr.dataset.cube_resume import cube_begun, resumed_cube
@@ -146,7 +147,7 @@ def to_cube(
     if basis is not None:
         if block > basis.block:
             raise InvalidConfigError(f"the model's latents are for blocks of at most {basis.block} times, not {block}")
-        matched = matched_channels(header, basis, _levels(ds, header))
+        basis, matched = base_for(ds, names, dims, header, basis)
         alone = tuple(replace(v, refinement="", words="latents alone") for v in header.variables)
         planned = header.variables if bounds is not None else alone
         header = replace(header, basis=basis.digest, latent_channels=matched, variables=planned)
@@ -214,13 +215,3 @@ def _write_metadata(
         for variable in header.variables:
             add_refinement(root, header, variable)
     return root
-
-
-def _levels(ds: xr.Dataset, header: CubeHeader) -> dict[str, list[float]]:
-    """Level values of each variable that has one dimension of levels with a coordinate of numbers."""
-    found = {}
-    for v in header.variables:
-        rest = [d for d in v.dims if d not in (header.time, header.rows, header.columns)]
-        if len(rest) == 1 and rest[0] in ds.coords and ds[rest[0]].dtype.kind in "fiu":
-            found[v.name] = [float(x) for x in ds[rest[0]].values]
-    return found
