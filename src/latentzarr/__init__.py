@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from latentzarr.dataset.cube_append import append_cube
     from latentzarr.dataset.cube_decode import decode
     from latentzarr.dataset.cube_fit import fit_cube
+    from latentzarr.dataset.cube_quality import quality
     from latentzarr.dataset.cube_refine import refine_cube
     from latentzarr.dataset.cube_write import to_cube
     from latentzarr.dataset.own_autoencoder_weights import autoencoder_weights
@@ -68,6 +69,7 @@ _PLACES = {
     "load_model": "models.weights",
     "parse_bound": "bounds",
     "plan": "dataset.plan",
+    "quality": "dataset.cube_quality",
     "refine_cube": "dataset.cube_refine",
     "register_autoencoder": "cube.registry",
     "save_cube_model": "cube.model",
@@ -107,6 +109,7 @@ __all__ = [
     "load_model",
     "parse_bound",
     "plan",
+    "quality",
     "refine_cube",
     "register_autoencoder",
     "save_cube_model",
