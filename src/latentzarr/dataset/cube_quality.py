@@ -33,8 +33,8 @@ class LevelQuality:
     quantile_error : float
         Relative error of the 99.9 % quantile.
     small_scales : float
-        Decoded over original power of zonal wavenumbers in the upper quarter, their mean; huge where the original has next to none
-        (fields of spectral models).
+        Decoded over original power of zonal wavenumbers in the upper quarter, their mean; huge where the original has next to
+        none (fields of spectral models).
     threshold : float
         What counts as an event; NaN: none was asked for.
     events : Contingency
