@@ -4,9 +4,9 @@
     python benchmarks/cube_peers.py atmosphere/erai_pl_20050801.nc
 
 The unit is what has to be read together: one time of a variable, or blocks of 8, 24 or 28 times. At a unit of n times every
-layout of at most n times counts. Favours to the codecs: levels are centred and scaled so that one bound serves all, and the numbers
-needed to undo that are not counted; nor are lengths and headers of a container. Every value is checked on decoding; a codec whose
-bound breaks by a hair is asked again with a slightly smaller one.
+layout of at most n times counts. Favours to the codecs: levels are centred and scaled so that one bound serves all, and the
+numbers needed to undo that are not counted; nor are lengths and headers of a container. Every value is checked on decoding; a
+codec whose bound breaks by a hair is asked again with a slightly smaller one.
 """
 
 from __future__ import annotations
