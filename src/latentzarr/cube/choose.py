@@ -26,7 +26,7 @@ _LEAST_TIME_GAIN = 0.01
 _OWN_CHANNELS = 6
 _OTHER_CHANNELS = 5
 _STATIC_COST = 1.3  # a static field costs about as much as the field itself, coded once
-_STRIDES_OF_TIMES = (1, 2, 4)
+_STRIDES_OF_TIMES = (1, 2, 4, 8)
 _ALL_STENCILS = (Stencil(0), Stencil(1), Stencil(2))
 
 
