@@ -84,6 +84,8 @@ def test_what_does_not_fit_is_not_appended(tmp_path):
         latentzarr.append_cube(ds.drop_vars("z"), place)
     with pytest.raises(InvalidConfigError, match="t: "):
         latentzarr.append_cube(ds.isel(level=[0, 1]), place)
+    with pytest.raises(InvalidConfigError, match=r"latitude: .*reindex"):
+        latentzarr.append_cube(ds.isel(latitude=slice(None, None, -1)), place)
     with pytest.raises(InvalidConfigError, match="nothing"):
         latentzarr.append_cube(ds.isel(time=slice(0, 0)), place)
     zarr.create_group(tmp_path / "other.zarr")
@@ -149,6 +151,8 @@ def test_a_write_that_was_cut_off_is_refused_and_resumed(tmp_path, monkeypatch):
         opened(place)
     with pytest.raises(InvalidConfigError, match="another bound"):
         latentzarr.to_cube(ds, place, {**BOUNDS, "t": "2% of level range"}, block=3, resume=True)
+    with pytest.raises(InvalidConfigError, match="another bound"):
+        latentzarr.to_cube(ds, place, {**BOUNDS, "z": 0.1}, block=3, resume=True)
     with pytest.raises(InvalidConfigError, match="other data"):
         latentzarr.to_cube(ds.isel(time=slice(0, 3)), place, BOUNDS, block=3, resume=True)
     report = latentzarr.to_cube(ds, place, BOUNDS, block=3, resume=True)

@@ -6,6 +6,7 @@ import time as clock
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import xarray as xr
 import zarr
 
@@ -67,7 +68,7 @@ def append_cube(
     dims = Dimensions(header.time, header.rows, header.columns)
     if not header.time:
         raise StoreError("this cube has no time dimension to append along", place=place_of(location))
-    check_data(ds, header, dims)
+    check_data(ds, header, dims, root)
     before, more = header.times, ds.sizes[header.time]
     longest = max(length for length, _ in header.blocks)
     grown = header
@@ -136,8 +137,14 @@ def append_rest(ds: xr.Dataset, first: int, location: Location, group: str, root
             )
 
 
-def check_data(ds: xr.Dataset, header: CubeHeader, dims: Dimensions) -> None:
-    """Whether data are of the same variables, types, levels and grid as the cube."""
+def check_data(ds: xr.Dataset, header: CubeHeader, dims: Dimensions, root: zarr.Group) -> None:
+    """Whether data are of the same variables, types, levels and grid as the cube, coordinates included.
+
+    Raises
+    ------
+    InvalidConfigError, VariableNotFoundError
+        Naming what differs.
+    """
     if header.time and not ds.sizes.get(header.time):
         raise InvalidConfigError(f"there is nothing to append along {header.time!r}")
     for v in header.variables:
@@ -151,6 +158,15 @@ def check_data(ds: xr.Dataset, header: CubeHeader, dims: Dimensions) -> None:
                 f"the cube has {v.dtype} of dimensions {v.dims} with levels {v.channel_shape} on {header.shape}, "
                 f"the data have {found.dtype} of {found.dims}, shape {found.shape}",
                 place=v.name,
+            )
+    for name in {d for v in header.variables for d in v.dims} - {header.time}:
+        there = root.get(name)
+        if name not in ds.coords or not isinstance(there, zarr.Array) or "scale_factor" in there.attrs:
+            continue
+        here, kept = np.asarray(ds[name].values), np.asarray(there[...])
+        if here.dtype.kind in "fiu" and kept.dtype.kind in "fiu" and not np.array_equal(here, kept):
+            raise InvalidConfigError(
+                "its values are not those of the cube; reindex the data to the cube's first", place=str(name)
             )
 
 

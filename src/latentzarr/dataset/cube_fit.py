@@ -13,6 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from latentzarr.bounds import ErrorBound
+from latentzarr.budget import seconds_of
 from latentzarr.cube.basis import JointBasis
 from latentzarr.cube.blend import adapted
 from latentzarr.cube.channels import ChannelTable, VariableDescription
@@ -88,8 +89,6 @@ def fit_cube(
     InvalidConfigError
         If there is nothing to fit to.
     """
-    from latentzarr.dataset.budget import seconds_of
-
     started, seconds = clock.monotonic(), seconds_of(budget)
     names = list(variables) if variables is not None else _fitting(ds)
     dims = dimensions_of(ds, names, time_dim)

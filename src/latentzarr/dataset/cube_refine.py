@@ -80,7 +80,7 @@ def refine_cube(
         raise VariableNotFoundError(
             f"the cube has no variable {unknown[:1]}; it has {', '.join(names)}", place=place_of(location)
         )
-    check_data(ds, header, dims)
+    check_data(ds, header, dims, root)
     if header.time and ds.sizes[header.time] != header.times:
         raise InvalidConfigError(f"the cube has {header.times} times, the data {ds.sizes[header.time]}")
     alone = not header.variables[0].refinement

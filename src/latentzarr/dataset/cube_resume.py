@@ -12,12 +12,12 @@ import zarr
 
 from latentzarr.codec.config import Effort
 from latentzarr.dataset.carried import register_carried_models
-from latentzarr.dataset.cube_append import append_rest
+from latentzarr.dataset.cube_append import append_rest, check_data
 from latentzarr.dataset.cube_blocks import STORED_TIMES, BlockWriter
 from latentzarr.dataset.cube_finish import finish_cube, report_of, shared_bytes
-from latentzarr.dataset.cube_header import CubeHeader, header_of
-from latentzarr.dataset.cube_plan import CubeBounds
-from latentzarr.dataset.cube_survey import Dimensions
+from latentzarr.dataset.cube_header import CubeHeader, CubeVariable, header_of
+from latentzarr.dataset.cube_plan import CubeBounds, resolved_bounds
+from latentzarr.dataset.cube_survey import Dimensions, survey
 from latentzarr.dataset.parallel import ProgressOption
 from latentzarr.dataset.provenance import container_of
 from latentzarr.dataset.report import Report
@@ -74,7 +74,8 @@ def resumed_cube(
             f"cannot resume with other data: the cube was begun with {header.times} times of "
             f"{', '.join(v.name for v in header.variables)}; give the same, or overwrite=True", place=place_of(location),
         )  # fmt: skip
-    other = [v.name for v in header.variables if v.refinement and isinstance(asked[v.name], str) and asked[v.name] != v.words]
+    check_data(ds, header, dims, root)
+    other = [v.name for v in header.variables if v.refinement and not _same_bound(ds, header, dims, v, asked[v.name])]
     if other:
         words = header.variable(other[0]).words
         raise InvalidConfigError(
@@ -90,3 +91,13 @@ def resumed_cube(
         report = report_of(location, header, written, clock.perf_counter() - started).require()
         finish_cube(location, group, root, header, report)
     return replace(report, metadata=metadata_bytes(location) + shared_bytes(root))
+
+
+def _same_bound(ds: xr.Dataset, header: CubeHeader, dims: Dimensions, variable: CubeVariable, asked: Any) -> bool:
+    """Whether a bound is the one a variable was begun with: the same words, or the same numbers."""
+    if isinstance(asked, str):
+        return asked == variable.words
+    name = variable.name
+    seen = survey(ds, [name], dims, header.times, header.blocks[0][0], [name])
+    found, _ = resolved_bounds(name, asked, ds.variables[name], dims, seen.low, seen.high)
+    return found == variable.bounds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latentzarr.bounds import BoundKind, ErrorBound, parse_bound
+from latentzarr.budget import seconds_of
 from latentzarr.codec.predictor import NeuralPredictor
 from latentzarr.codec.prepare import prepare
 from latentzarr.codec.search import make_candidate
@@ -31,7 +31,6 @@ _TUNING_RATE = 1.5e-3
 _COUNTED_CASES = 60
 _PARENT_WEIGHTS = (300.0, 3000.0)
 _DEFAULT_BOUNDS = (1e-2, 1e-3)
-_BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(s|sec|seconds|m|min|minutes|h|hours)?\s*$")
 
 
 class ArrayLike(Protocol):
@@ -127,7 +126,7 @@ def fit_with_result(
     """`fit`, with what it gained; parameters and errors alike."""
     from latentzarr.training.show import shown
 
-    seconds = _seconds(budget)
+    seconds = seconds_of(budget)
     parent = model or default_model()
     learn, held = _split(np.asarray(data))
     finite = learn[np.isfinite(learn)].astype(np.float64)
@@ -161,19 +160,6 @@ def fit_with_result(
     if sizes[best] >= before:
         return FitResult(parent, before, before, steps)
     return FitResult(register_model(candidates[best]), before, sizes[best], steps)
-
-
-def _seconds(budget: str | float) -> float:
-    if isinstance(budget, str):
-        found = _BUDGET.match(budget)
-        if found is None:
-            raise InvalidConfigError(f"cannot read the budget {budget!r}; write '60s', '5 min' or seconds")
-        value = float(found[1]) * {"m": 60.0, "h": 3600.0}.get((found[2] or "s")[0], 1.0)
-    else:
-        value = float(budget)
-    if not 0 < value < 1e7:
-        raise InvalidConfigError(f"a budget is a positive time, got {budget!r}")
-    return value
 
 
 def _absolute_bounds(bound: str | float | ErrorBound | None, extent: float) -> Sequence[float]:
